@@ -1,0 +1,67 @@
+"""The printed tables are package data, numeric, and complete."""
+
+import pandas as pd
+import pytest
+
+from vaelib.errors import VaelibError
+from vaelib.published import COLUMNS, PAPERS, pivot, published, tables
+
+ROWS = {
+    ("dg_vae", "table1"): 4 * 6,
+    ("dg_vae", "table2"): 18 * 6,
+    ("dg_vae", "table2_extra_from_repo_comments"): 11 * 6,
+    ("du_vae", "table1"): 150,
+    ("vae_mine", "table2"): 138,
+    ("coupled_vae", "table6_table9"): 12,
+}
+
+
+@pytest.mark.parametrize(("paper", "table"), ROWS)
+def test_row_counts(paper: str, table: str) -> None:
+    assert len(published(paper, table)) == ROWS[paper, table]
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_every_table_is_tidy_and_numeric(paper: str) -> None:
+    names = tables(paper)
+    assert len(names) >= 2
+    for name in names:
+        frame = published(paper, name)
+        assert tuple(frame.columns) == COLUMNS
+        assert frame["value"].dtype == float
+        assert frame["value"].notna().all()
+        assert set(frame["paper"]) == {paper}
+        assert not frame.duplicated(list(COLUMNS[:-1])).any()
+
+
+def test_there_are_eighteen_files() -> None:
+    assert sum(len(tables(paper)) for paper in PAPERS) == 18
+
+
+def test_suffixes_are_numbers() -> None:
+    frame = published("vae_mine", "table1").set_index(["dataset", "metric"])["value"]
+    assert frame["PTB", "n_train"] == 42_000
+    assert frame["SNLI", "n_train"] == 1_100_000
+
+
+def test_pivot_keeps_print_order() -> None:
+    wide = pivot("dg_vae", "table2", "Yahoo")
+    assert list(wide.columns) == ["priorLL", "postLL", "KL", "MI", "AU", "CU"]
+    assert (wide.index[0], wide.index[-1]) == ("VAE (default)", "DG-VAE(default)")
+    assert wide.loc["DG-VAE(|b|=4)", "KL"] == 14.3
+    statistics = pivot("dg_vae", "table1")
+    assert isinstance(statistics.index, pd.MultiIndex)
+    assert statistics.loc[("SNLI", "-"), "vocab_size"] == 9990
+
+
+@pytest.mark.parametrize(
+    ("call", "hint"),
+    [
+        (lambda: published("dg_vea", "table2"), "did you mean 'dg_vae'"),
+        (lambda: published("dg_vae", "tabel2"), "did you mean 'table2'"),
+        (lambda: pivot("dg_vae", "table2", "yahoo"), "did you mean 'Yahoo'"),
+    ],
+)
+def test_unknown_names_are_refused_with_the_nearest(call: object, hint: str) -> None:
+    with pytest.raises(VaelibError, match=hint):
+        call()  # type: ignore[operator]

@@ -1,0 +1,289 @@
+"""Where the book's notebooks are and what they may be told: typed, checked parameters."""
+
+import ast
+import contextlib
+import importlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vaelib.config import profiles
+from vaelib.errors import VaelibError, check_name
+
+
+def extra(name: str) -> Any:
+    """Import a module of the extra `[book]`.
+
+    Raises:
+        VaelibError: It is not installed; the message says how to get it.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise VaelibError(
+            f"the book needs the package {error.name!r}: install vaelib's extra with "
+            "`pip install 'vaelib[book]'`, or `make setup` in a checkout."
+        ) from error
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The folder that holds `_toc.yml` and `notebooks/`: `start` (or here) or one above it.
+
+    Raises:
+        VaelibError: There is none.
+    """
+    here = Path(start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "_toc.yml").is_file() and (folder / "notebooks").is_dir():
+            return folder
+    raise VaelibError(f"no book in {here} or above: go to the project's checkout first.")
+
+
+def find_notebook(notebook: str | Path, root: Path | None = None) -> Path:
+    """The file of a notebook given by path or by name.
+
+    Raises:
+        VaelibError: There is none; the message names the nearest.
+    """
+    path = Path(notebook)
+    if path.suffix == ".ipynb" and path.is_file():
+        return path
+    folder = project_root(root) / "notebooks"
+    known = sorted(p.stem for p in folder.glob("*.ipynb"))
+    return folder / f"{check_name(path.stem, known, 'notebook')}.ipynb"
+
+
+def pages(root: Path | None = None) -> list[str]:
+    """The book's pages in reading order, as `_toc.yml` names them."""
+
+    def walk(node: Any) -> Iterator[str]:
+        if isinstance(node, dict):
+            yield from (str(v) for k, v in node.items() if k in ("root", "file"))
+            yield from (page for v in node.values() for page in walk(v))
+        elif isinstance(node, list):
+            yield from (page for item in node for page in walk(item))
+
+    return list(walk(extra("yaml").safe_load((project_root(root) / "_toc.yml").read_text("utf-8"))))
+
+
+def notebooks(root: Path | None = None) -> list[str]:
+    """The pages that are notebooks, in reading order."""
+    folder = project_root(root) / "notebooks"
+    return [page for page in pages(root) if (folder / f"{page}.ipynb").is_file()]
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """What a notebook parameter may be; `SPEC` holds one for every name notebooks share.
+
+    Attributes:
+        type: The annotation in the parameters cell: "str", "int", "list[int]", ...
+        wanted: What it must be, as read after "must be".
+        example: A value as written in YAML.
+        help: One line for listings.
+        valid: Whether a value of the right type is in range; None where every one is.
+        names: The known names where the value is one of them; a wrong one is met with the nearest.
+    """
+
+    type: str
+    wanted: str
+    example: str
+    help: str
+    valid: Callable[[Any], bool] | None = None
+    names: Callable[[], Iterable[str]] | None = None
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter as a notebook declares it: `name: type = default  # help`."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+    wanted: str
+
+
+def _distinct(values: list[Any]) -> bool:
+    return len(set(values)) == len(values)
+
+
+def _dataset_names() -> list[str]:
+    from vaelib.data import DATASETS
+
+    return list(DATASETS)
+
+
+SPEC = {
+    "profile": ParameterSpec(
+        "str", "smoke, laptop or paper", "laptop", "how much work: smoke, laptop or paper",
+        names=profiles,
+    ),
+    "dataset": ParameterSpec(
+        "str", "a data set's id or an existing folder", "grammar",
+        "an id listed by `vaelib datasets`, or a folder with train.txt, valid.txt and test.txt",
+        bool, _dataset_names,
+    ),
+    "seeds": ParameterSpec(
+        "list[int]", "a list of distinct whole numbers >= 0, at least one", "[0, 1]",
+        "one run per method and seed",
+        lambda seeds: len(seeds) > 0 and _distinct(seeds) and min(seeds) >= 0,
+    ),
+    "jobs": ParameterSpec(
+        "int", "a whole number >= 1", "2", "runs trained at the same time", lambda n: n >= 1
+    ),
+    "device": ParameterSpec(
+        "str", "auto, cpu, mps, cuda or cuda:N", "auto", "where to train: auto, cpu, mps or cuda",
+        lambda device: re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device) is not None,
+    ),
+    "methods": ParameterSpec(
+        "list[str]", "a list of distinct labels of the study", '["VAE", "BN-VAE(0.6)"]',
+        "labels of the study's runs to show; an empty list is all of them", _distinct,
+    ),
+    "train_missing": ParameterSpec(
+        "bool", "true or false", "true",
+        "train the runs the store lacks; false shows only what is there"
+    ),
+}  # fmt: skip
+_BASES: dict[str, Any] = {"str": str, "bool": bool, "int": int, "float": (int, float)}
+
+
+def _has_type(value: Any, annotation: str) -> bool:
+    if annotation.startswith("list["):
+        return isinstance(value, list) and all(_has_type(v, annotation[5:-1]) for v in value)
+    base = _BASES[check_name(annotation, [*_BASES, "list[...]"], "parameter type")]
+    return isinstance(value, base) and (annotation == "bool" or not isinstance(value, bool))
+
+
+def _spec(name: str, annotation: str) -> ParameterSpec:
+    generic = ParameterSpec(annotation, f"of type {annotation}", "...", "")
+    return SPEC.get(name, generic)
+
+
+def _check(name: str, value: Any, annotation: str) -> None:
+    """Refuse a value of the wrong type or out of range, in one sentence."""
+    spec = _spec(name, annotation)
+    if not _has_type(value, spec.type) or (spec.valid and not spec.valid(value)):
+        what = f"the text {value!r}" if isinstance(value, str) else repr(value)
+        raise VaelibError(
+            f"parameter {name!r} must be {spec.wanted}, not {what}: write -p {name} "
+            f"'{spec.example}' with `vaelib book run`, or -y '{name}: {spec.example}' with "
+            "papermill."
+        )
+    if spec.names and not (name == "dataset" and Path(value).is_dir()):
+        check_name(value, spec.names(), "data set" if name == "dataset" else name)
+
+
+def _declared(source: str, where: str, strict: bool = True) -> list[Parameter]:
+    """The annotated assignments of a parameters cell, with the comments behind them."""
+    found = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.AnnAssign) and node.value is not None:
+            found.append(_declaration(node, node.value, source))
+        elif strict:
+            line = source.splitlines()[node.lineno - 1]
+            raise VaelibError(
+                f"{where}: the parameters cell says {line!r}; write `name: type = value  # what`."
+            )
+    return found
+
+
+def _declaration(node: ast.AnnAssign, value: ast.expr, source: str) -> Parameter:
+    name, annotation = ast.unparse(node.target), ast.unparse(node.annotation)
+    try:
+        default = ast.literal_eval(value)
+    except ValueError as error:
+        raise VaelibError(f"the default of parameter {name!r} must be written out.") from error
+    last = source.splitlines()[(value.end_lineno or 1) - 1].encode()
+    comment = last[value.end_col_offset :].decode().partition("#")[2].strip()
+    spec = _spec(name, annotation)
+    return Parameter(name, annotation, default, comment or spec.help, spec.wanted)
+
+
+def parameters(notebook: str | Path, root: Path | None = None) -> list[Parameter]:
+    """The parameters a notebook declares in its first code cell tagged `parameters`.
+
+    Args:
+        notebook: A path, or a name under `notebooks/` with or without `.ipynb`.
+        root: The project's folder; by default the one the caller stands in.
+
+    Raises:
+        VaelibError: No such notebook, no such cell, or a line that is no typed assignment.
+    """
+    path = find_notebook(notebook, root)
+    for cell in json.loads(path.read_text("utf-8"))["cells"]:
+        if cell["cell_type"] == "code" and "parameters" in cell["metadata"].get("tags", []):
+            return _declared("".join(cell["source"]), path.name)
+    raise VaelibError(f"{path.name} has no code cell tagged `parameters`; tag its first code cell.")
+
+
+def validate(
+    notebook: str | Path, given: Mapping[str, Any], root: Path | None = None
+) -> dict[str, Any]:
+    """Check parameter values against a notebook before anything runs.
+
+    Args:
+        notebook: A path, or a name under `notebooks/`.
+        given: Name -> value, as real values (a list, not the text of one).
+        root: The project's folder.
+
+    Returns:
+        `given` as a new dict.
+
+    Raises:
+        VaelibError: An unknown name, a wrong type or a value out of range, in one sentence.
+    """
+    known = {p.name: p for p in parameters(notebook, root)}
+    for name, value in given.items():
+        _check(check_name(name, known, "parameter"), value, known[name].type)
+    return dict(given)
+
+
+def check_parameters(namespace: Mapping[str, Any]) -> None:
+    """Stop a notebook whose parameters are wrong; its first code cell calls this.
+
+    The cell after the one tagged `parameters` says `vaelib.book.check_parameters(globals())`. It
+    checks the values that the parameters cell and papermill's injected cell left behind, and
+    refuses names that papermill injected though the notebook declares none such.
+
+    Args:
+        namespace: `globals()` of the notebook.
+
+    Raises:
+        VaelibError: The sentence of `validate`.
+    """
+    cells = [cell for cell in namespace.get("In", []) if isinstance(cell, str)]
+    known = next(filter(None, map(_declared_leniently, cells)), {})
+    for cell in cells:
+        if cell.startswith("# Parameters\n"):
+            for node in ast.parse(cell).body:
+                if isinstance(node, ast.Assign):
+                    check_name(ast.unparse(node.targets[0]), known, "parameter")
+    for name in known or (set(SPEC) & set(namespace)):
+        _check(name, namespace[name], known[name] if known else SPEC[name].type)
+
+
+def _declared_leniently(cell: str) -> dict[str, str]:
+    with contextlib.suppress(SyntaxError, ValueError):
+        return {p.name: p.type for p in _declared(cell, "", strict=False)}
+    return {}
+
+
+def parse_value(text: str) -> Any:
+    """The value of a parameter as written on a command line, read as YAML.
+
+    Example:
+        >>> parse_value("[0, 1]"), parse_value("false"), parse_value("laptop")
+        ([0, 1], False, 'laptop')
+
+    Raises:
+        VaelibError: The text is no YAML.
+    """
+    yaml = extra("yaml")
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise VaelibError(f"cannot read the value {text!r}: quote it, such as '[0, 1]'.") from error

@@ -1,0 +1,105 @@
+"""Quantities and checks that claims share."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import pairwise
+
+from vaelib.claims.evidence import Check, Evidence, Sample, combine, nothing
+
+# The line between the two outcomes of a fraction: above it a method is more active (or consistent)
+# than not. "No effect" of a check that wants nearly all, or all, is just half.
+HALF = 0.5
+NEARLY_ALL = 0.9
+
+
+def units(e: Evidence, label: str, metric: str) -> Sample:
+    """Active or consistent units of a run (`metric` "au", "cu_pq", ...) as a fraction of D."""
+    return e(label, metric) / e(label, "latent_dim")
+
+
+def information(e: Evidence, label: str) -> Sample:
+    """mi_global of a run as a fraction of its bound ln N, N at most 10,000."""
+    bound = combine(lambda n: math.log(min(n, 10_000)), e(label, "test_size"))
+    return e(label, "mi_global") / bound
+
+
+def nearly_all(name: str, sample: Sample) -> Check:
+    """A fraction that must be at least `NEARLY_ALL`; above `HALF` its direction holds."""
+    return Check(name, sample, low=NEARLY_ALL, no_effect=HALF, direction=1)
+
+
+def share(
+    name: str, samples: list[Sample], holds: Callable[[float], bool], low: float = 1.0
+) -> Check:
+    """The fraction of runs for which `holds`, a seed at a time, which must be at least `low`."""
+    if not samples:
+        return nothing(name, "a run with such a parameter")
+    found = combine(lambda *row: sum(map(holds, row)) / len(row), *samples)
+    return Check(name, found, low=low, no_effect=HALF, direction=1)
+
+
+def monotone(
+    e: Evidence, labels: Iterable[str], metric: str, rising: bool, forgive: float = 0.0
+) -> Check:
+    """Inversions of a metric along a curve, of which there must be none but the forgiven one.
+
+    Args:
+        e: The results.
+        labels: The runs of the curve in order; those outside the profile's grid are left out.
+        metric: A column of the results.
+        rising: Whether the curve should never fall (or never rise).
+        forgive: See `inversions`.
+
+    Returns:
+        A check whose value of no effect is (points - 1)/2, the inversions of a shuffled curve.
+    """
+    points = e.grid(labels)
+    name = f"inversions of {metric}, {'rising' if rising else 'falling'}"
+    if len(points) < 2:
+        return nothing(name, "a second point of the curve")
+    count = partial(_count, rising=rising, forgive=forgive)
+    found = combine(count, *e.each(points, metric))
+    return Check(name, found, high=0.0, no_effect=(len(points) - 1) / 2, direction=-1)
+
+
+def _count(*curve: float, rising: bool, forgive: float) -> int:
+    return inversions(curve, rising, forgive)
+
+
+def inversions(curve: Sequence[float], rising: bool = True, forgive: float = 0.0) -> int:
+    """How often a curve goes the wrong way.
+
+    Args:
+        curve: The values in order.
+        rising: Whether it should never fall (or never rise).
+        forgive: One inversion, the only one forgiven, may be as large as this fraction of the
+            largest absolute value of the curve, if it is also the largest inversion.
+
+    Returns:
+        The number of steps in the wrong direction, less the forgiven one.
+    """
+    steps = [b - a if rising else a - b for a, b in pairwise(curve)]
+    wrong = [-step for step in steps if step < 0]
+    forgiven = bool(wrong) and max(wrong) <= forgive * max(map(abs, curve))
+    return len(wrong) - forgiven
+
+
+def interpolate(x: float, curve: Iterable[tuple[float, float]], margin: float = 0.0) -> float:
+    """Read y at x off a curve given by points, linearly between the two neighbours in x.
+
+    Args:
+        x: Where to read.
+        curve: Points (x, y) in any order.
+        margin: How far x may lie outside the points; the nearest end's y is then taken.
+
+    Returns:
+        y, or NaN where x is further out.
+    """
+    points = sorted(curve)
+    if not points[0][0] - margin <= x <= points[-1][0] + margin:
+        return math.nan
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if x0 <= x <= x1 and x0 < x1:
+            return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+    return points[0][1] if x <= points[0][0] else points[-1][1]

@@ -1,0 +1,224 @@
+"""The data sets by id, and `load`."""
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from vaelib.data import grammar, synthetic
+from vaelib.data.corpus import Corpus
+from vaelib.data.download import Source, fetch, find_locally
+from vaelib.data.folder import read_folder
+from vaelib.data.texts import SPLITS, Slicing, Texts, build_corpus, read_bytes, read_texts, sha256
+from vaelib.errors import VaelibError, check_name
+from vaelib.registry import Registry
+
+STANDIN_VARIABLE = "VAELIB_STANDIN"
+EMBEDDED: dict[str, Callable[[], dict[str, Texts]]] = {
+    "grammar": grammar.texts,
+    "synthetic": synthetic.texts,
+}
+KNOWN_WORDS = {"synthetic": synthetic.VOCABULARY}
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """One data set that `load` knows.
+
+    Args:
+        id: Its name everywhere.
+        title: The name to print.
+        kind: "embedded" (generated), "download" (with checksums) or "folder" (on this disk only).
+        licence: Terms of use.
+        note: What to know about it.
+        sources: Files to download, by split.
+        published: What a paper printed about it, in the columns of `Corpus.statistics`.
+        source: Where it printed that.
+        folder: Name of the stand-in's folder below `VAELIB_STANDIN`.
+        labelled: False where a TAB separates words and no label.
+        damage: `sign`, `find`, `replace`: a known fault of the public copy and how to undo it.
+    """
+
+    id: str
+    title: str
+    kind: str
+    licence: str
+    note: str
+    sources: dict[str, Source] = field(default_factory=dict)
+    published: dict[str, float] = field(default_factory=dict)
+    source: str = ""
+    folder: str = ""
+    labelled: bool = True
+    damage: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether its training file stands in for a paper's own."""
+        return self.kind == "folder"
+
+
+def _spec(id: str, entry: Mapping[str, Any]) -> DatasetSpec:
+    """A spec from its table in sources.toml."""
+    rest = {key: value for key, value in entry.items() if key != "files"}
+    wanted = {split: Source(id, **file) for split, file in entry.get("files", {}).items()}
+    return DatasetSpec(id, sources=wanted, **rest)
+
+
+def _registry() -> Registry[DatasetSpec]:
+    text = files("vaelib.data").joinpath("sources.toml").read_text(encoding="utf-8")
+    registry: Registry[DatasetSpec] = Registry("data set")
+    for id, entry in tomllib.loads(text).items():
+        registry.add(id, _spec(id, entry))
+    return registry
+
+
+DATASETS = _registry()
+
+
+def load(
+    name_or_path: str | Path,
+    *,
+    train_size: int | None = None,
+    valid_size: int | None = None,
+    test_size: int | None = None,
+    min_count: int = 1,
+    max_words: int = 2000,
+    seed: int = 0,
+) -> Corpus:
+    """Load a data set by id, or a folder with train.txt, valid.txt and test.txt.
+
+    Downloaded files are kept in a cache (`VAELIB_CACHE`) and checked each time; `VAELIB_MIRROR`
+    (a folder or URL) replaces the host. The vocabulary is counted on the training slice.
+
+    Args:
+        name_or_path: An id of `DATASETS`, or the path of a folder.
+        train_size: Sentences of the training split to take: a random subset in file order, the
+            same in every run; None, or more than there are, takes all.
+        valid_size: The same for the validation split.
+        test_size: The same for the test split.
+        min_count: Words seen less often in the training slice become `<unk>`; with 1, `synthetic`
+            keeps all its 1,000 words (protocol C.5) whether seen or not.
+        max_words: Words a sentence may have; a longer one is an error.
+        seed: Seed of the slices (not of a run).
+
+    Returns:
+        The corpus.
+
+    Raises:
+        VaelibError: Unknown id, files that are absent, corrupt or malformed, or a bad size.
+    """
+    slicing = Slicing(train_size, valid_size, test_size, min_count, max_words, seed)
+    if _is_folder(name_or_path):
+        folder = Path(name_or_path)
+        name = folder.resolve().name
+        return build_corpus(f"folder:{name}", name, *read_folder(folder, max_words), slicing)
+    spec = DATASETS[check_name(str(name_or_path), DATASETS, "data set (and no folder)")]
+    read = _read(spec, max_words)
+    words = KNOWN_WORDS.get(spec.id, ())
+    return build_corpus(spec.id, spec.title, *read, slicing, spec.stand_in, words)
+
+
+def _is_folder(name_or_path: str | Path) -> bool:
+    """Whether a path is meant rather than an id: it has a separator, or only a folder fits."""
+    if isinstance(name_or_path, Path) or {"/", os.sep} & set(name_or_path):
+        return True
+    return name_or_path not in DATASETS and Path(name_or_path).is_dir()
+
+
+def _read(spec: DatasetSpec, max_words: int) -> tuple[dict[str, Texts], dict[str, str]]:
+    """Texts and checksums of a data set."""
+    if spec.kind == "embedded":
+        return _read_embedded(spec.id)
+    if spec.kind == "folder":
+        return read_folder(_standin_folder(spec), max_words, spec.labelled)
+    texts, checksums = {}, {}
+    for split in SPLITS:
+        path = fetch(spec.sources[split])
+        content = read_bytes(path, f"{spec.id}: {path.name}")
+        checksums[path.name] = sha256(content)
+        repaired = _undo_damage(content, spec.damage)
+        texts[split] = read_texts(repaired, f"{spec.id}: {path}", max_words, spec.labelled)
+    return texts, checksums
+
+
+@cache
+def _read_embedded(id: str) -> tuple[dict[str, Texts], dict[str, str]]:
+    texts = EMBEDDED[id]()
+    return texts, {f"{id}.{split}": text.digest() for split, text in texts.items()}
+
+
+def _undo_damage(content: bytes, damage: Mapping[str, str]) -> bytes:
+    if not damage or damage["sign"].encode() not in content:
+        return content
+    return content.replace(damage["find"].encode(), damage["replace"].encode())
+
+
+def _standin_folder(spec: DatasetSpec) -> Path:
+    """Where a stand-in lies.
+
+    Raises:
+        VaelibError: `VAELIB_STANDIN` is not set or has no such folder.
+    """
+    root = os.environ.get(STANDIN_VARIABLE)
+    where = "is not set" if not root else f"is {root}, which has no folder {spec.folder}"
+    if not root or not (Path(root) / spec.folder).is_dir():
+        raise VaelibError(
+            f"{spec.id} is a developer's corpus that is never downloaded and {STANDIN_VARIABLE} "
+            f"{where}; set it to a folder that holds {spec.folder}/ with train.txt, valid.txt and "
+            "test.txt."
+        )
+    return Path(root) / spec.folder
+
+
+def available(id: str) -> bool:
+    """Whether a data set can be loaded without the network.
+
+    Raises:
+        VaelibError: There is no such data set.
+    """
+    spec = DATASETS[id]
+    if spec.kind == "folder":
+        root = os.environ.get(STANDIN_VARIABLE)
+        paths = [Path(root or "", spec.folder, f"{split}.txt") for split in SPLITS]
+        return bool(root) and all(path.is_file() for path in paths)
+    return all(find_locally(source) is not None for source in spec.sources.values())
+
+
+def statistics_table() -> list[dict[str, Any]]:
+    """What `vaelib datasets` prints: each data set's statistics beside the published ones.
+
+    Nothing is downloaded; a data set whose files are absent or unreadable is listed as such.
+
+    Returns:
+        A row a data set: id, title, kind, available, splits (sentences by name), statistics and
+        published (columns of `Corpus.statistics`; empty where unknown), source, licence, note,
+        and problem (why it is not available, else empty).
+    """
+    return [_row(spec) for spec in DATASETS.values()]
+
+
+def _row(spec: DatasetSpec) -> dict[str, Any]:
+    statistics: dict[str, float | int] = {}
+    problem = "" if available(spec.id) else "not on this machine"
+    try:
+        if not problem:
+            statistics = load(spec.id).statistics()
+    except VaelibError as error:
+        problem = str(error)
+    return {
+        "id": spec.id,
+        "title": spec.title,
+        "kind": spec.kind,
+        "available": not problem,
+        "splits": {split: statistics.get(f"n_{split}") for split in SPLITS},
+        "statistics": statistics,
+        "published": dict(spec.published),
+        "source": spec.source,
+        "licence": spec.licence,
+        "note": spec.note,
+        "problem": problem,
+    }

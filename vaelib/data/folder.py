@@ -1,0 +1,40 @@
+"""A corpus of your own: a folder with train.txt, valid.txt and test.txt."""
+
+from pathlib import Path
+
+from vaelib.data.texts import SPLITS, Texts, read_bytes, read_texts, sha256
+from vaelib.errors import VaelibError
+
+
+def read_folder(
+    folder: str | Path, max_words: int, labelled: bool = True
+) -> tuple[dict[str, Texts], dict[str, str]]:
+    """Read a folder: one sentence a line, or `label<TAB>sentence` on every line.
+
+    Args:
+        folder: Holds train.txt, valid.txt and test.txt, in UTF-8.
+        max_words: Words a line may have.
+        labelled: Whether a TAB sets off a label; otherwise it separates words.
+
+    Returns:
+        The texts of each split, and the SHA-256 of each file by its name.
+
+    Raises:
+        VaelibError: A file is missing, empty, not UTF-8, half labelled, or has too long a line.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise VaelibError(f"no folder {folder}; give one with train.txt, valid.txt and test.txt.")
+    missing = [f"{name}.txt" for name in SPLITS if not (folder / f"{name}.txt").is_file()]
+    if missing:
+        raise VaelibError(
+            f"{folder} has no {' and no '.join(missing)}; a corpus needs train.txt, valid.txt and "
+            "test.txt, one sentence a line."
+        )
+    texts, checksums = {}, {}
+    for name in SPLITS:
+        path = folder / f"{name}.txt"
+        content = read_bytes(path, f"{name}.txt")
+        texts[name] = read_texts(content, str(path), max_words, labelled)
+        checksums[path.name] = sha256(content)
+    return texts, checksums

@@ -1,0 +1,154 @@
+"""A digest of exactly the code that determines a run's numbers.
+
+Starting from the functions and classes a run uses, names are followed through the package's own
+modules; the definitions reached are hashed with comments, docstrings and `raise` statements
+stripped. Code that a run
+does not use (another method's term, plots, commands) can change without making its record stale.
+"""
+
+import ast
+import hashlib
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+PACKAGE = "vaelib"
+ROOT = Path(__file__).parent
+# Plumbing that carries values without making them: naming, checking, storing, fetching.
+PLUMBING = ("config", "store", "errors", "registry", "digest", "data.download")
+PLUMBING += ("data.folder", "data.datasets")
+
+
+class _Module:
+    """The top-level definitions of one module, by name, and where its imported names come from."""
+
+    def __init__(self, name: str, source: str) -> None:
+        self.name = name
+        self.definitions: dict[str, list[ast.stmt]] = {}
+        self.imports: dict[str, tuple[str, str]] = {}
+        for node in ast.parse(source).body:
+            self._add(node)
+
+    def _add(self, node: ast.stmt) -> None:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(PACKAGE):
+            for alias in node.names:
+                self.imports[alias.asname or alias.name] = (node.module or "", alias.name)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            self.definitions.setdefault(node.name, []).append(_stripped(node))
+        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in targets:
+                for name in ast.walk(target):
+                    if isinstance(name, ast.Name):
+                        self.definitions.setdefault(name.id, []).append(node)
+
+
+def _dump(node: Any) -> str:
+    """The tree as text, the same under every Python version: empty fields are left out."""
+    if isinstance(node, list):
+        return f"[{','.join(_dump(item) for item in node)}]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = ((n, v) for n, v in ast.iter_fields(node) if v is not None and v != [])
+    inside = ",".join(f"{n}={_dump(v)}" for n, v in fields if n != "kind")
+    return f"{type(node).__name__}({inside})"
+
+
+class _NoRaise(ast.NodeTransformer):
+    """Messages of errors make no number, so they may be reworded."""
+
+    def visit_Raise(self, node: ast.Raise) -> ast.Pass:  # noqa: N802
+        return ast.Pass()
+
+
+def _stripped(node: Any) -> Any:
+    node = _NoRaise().visit(node)
+    for child in ast.walk(node):
+        if (
+            isinstance(child, ast.FunctionDef | ast.ClassDef)
+            and ast.get_docstring(child) is not None
+        ):
+            child.body = child.body[1:] or [ast.Pass()]
+    return node
+
+
+@cache
+def _module(name: str) -> _Module | None:
+    parts = name.split(".")
+    if parts[0] != PACKAGE:
+        return None
+    place = ROOT.joinpath(*parts[1:])
+    path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+    return _Module(name, path.read_text("utf-8")) if path.is_file() else None
+
+
+def _resolve(module: str, name: str) -> tuple[str, str] | None:
+    """Where `name`, as seen in `module`, is defined; None when outside the package."""
+    for _ in range(20):
+        known = _module(module)
+        if known is None or module.removeprefix(f"{PACKAGE}.") in PLUMBING:
+            return None
+        if name in known.definitions:
+            return module, name
+        if name not in known.imports:
+            return None
+        module, name = known.imports[name]
+    return None
+
+
+def _references(module: str, node: ast.AST) -> Iterable[tuple[str, str]]:
+    for child in ast.walk(node):
+        if isinstance(child, ast.Name):
+            found = _resolve(module, child.id)
+            if found:
+                yield found
+        elif isinstance(child, ast.Attribute) and isinstance(child.value, ast.Name):
+            yield from _through_module(module, child.value.id, child.attr)
+
+
+def _through_module(module: str, name: str, attribute: str) -> Iterable[tuple[str, str]]:
+    known = _module(module)
+    imported = known.imports.get(name) if known else None
+    if imported:
+        found = _resolve(f"{imported[0]}.{imported[1]}", attribute)
+        if found:
+            yield found
+
+
+@cache
+def _definition(place: tuple[str, str]) -> tuple[str, tuple[tuple[str, str], ...]] | None:
+    """The code of one definition and the places it refers to; None when there is none."""
+    module = _module(place[0])
+    if module is None or place[1] not in module.definitions:
+        return None
+    nodes = module.definitions[place[1]]
+    references = {found for node in nodes for found in _references(place[0], node)}
+    return "\n".join(_dump(node) for node in nodes), tuple(sorted(references))
+
+
+def reachable(roots: Iterable[Any]) -> dict[tuple[str, str], str]:
+    """The package's definitions that `roots` (functions, classes) use: (module, name) -> code."""
+    todo = [(root.__module__, root.__qualname__.split(".")[0]) for root in roots]
+    seen: dict[tuple[str, str], str] = {}
+    while todo:
+        place = todo.pop()
+        definition = _definition(place)
+        if place in seen or definition is None:
+            continue
+        seen[place] = definition[0]
+        todo.extend(definition[1])
+    return seen
+
+
+def code_digest(roots: Iterable[Any], extra: str = "") -> str:
+    """Twelve hex digits of the code `roots` use.
+
+    Args:
+        roots: Functions and classes of this package that a run calls.
+        extra: Further text to cover, such as settings.
+    """
+    code = reachable(roots)
+    text = "\n".join(f"{module}.{name}: {code[module, name]}" for module, name in sorted(code))
+    text += extra
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,30 @@
+"""One exception for everything a user can mend, and the "did you mean" sentence."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class VaelibError(ValueError):
+    """A mistake the user can mend; the message is one sentence: what, where, what to do."""
+
+
+def check_name(name: str, allowed: Iterable[str], what: str) -> str:
+    """Return `name` when it is one of `allowed`.
+
+    Args:
+        name: What the user wrote.
+        allowed: The known names.
+        what: The kind of thing named, for the message ("method", "data set", "option of 'bn'").
+
+    Returns:
+        `name` unchanged.
+
+    Raises:
+        VaelibError: The name is unknown; the message gives the nearest known name and all of them.
+    """
+    known = list(allowed)
+    if name in known:
+        return name
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise VaelibError(f"unknown {what} {name!r}: {hint}Known: {', '.join(known) or 'none'}.")

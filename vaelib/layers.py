@@ -1,0 +1,88 @@
+"""Layers and initialisation shared by encoders, decoders and posteriors."""
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes every part is built from.
+
+    Attributes:
+        vocab_size: V, markers included.
+        embedding_dim, hidden_dim, latent_dim: Word embedding, LSTM state, D.
+        dropout_in, dropout_out: Dropout on the decoder's embeddings and outputs.
+    """
+
+    vocab_size: int
+    embedding_dim: int
+    hidden_dim: int
+    latent_dim: int
+    dropout_in: float = 0.5
+    dropout_out: float = 0.5
+
+
+def derived_seed(seed: int, purpose: str) -> int:
+    """A seed of its own for every purpose, so that no two draws share a stream."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def make_generator(seed: int, purpose: str, device: str | torch.device = "cpu") -> torch.Generator:
+    """A fresh generator for one purpose ("init", "noise", "evaluate/nll_iw500", ...)."""
+    return torch.Generator(device=device).manual_seed(derived_seed(seed, purpose))
+
+
+def dropout(x: Tensor, p: float, training: bool, generator: torch.Generator | None) -> Tensor:
+    """Inverted dropout that draws from `generator` (torch's own draws from global state).
+
+    Args:
+        x: Any tensor.
+        p: Probability of dropping an entry.
+        training: False returns `x` unchanged.
+        generator: Source of the mask.
+    """
+    if not training or p == 0.0:
+        return x
+    mask = torch.empty_like(x).bernoulli_(1 - p, generator=generator)
+    return x * mask.div_(1 - p)
+
+
+def uniform_init_(
+    module: nn.Module, init_range: float, embedding_range: float, generator: torch.Generator
+) -> None:
+    """Draw every parameter from U(-r, r), embeddings from their own range (protocol A.0.1, T16).
+
+    Args:
+        module: Initialised in place, biases and normalisation shifts included.
+        init_range: r of all parameters but embeddings.
+        embedding_range: r of `nn.Embedding` weights.
+        generator: Source of the draws.
+    """
+    wide = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
+    with torch.no_grad():
+        for parameter in module.parameters():
+            bound = embedding_range if id(parameter) in wide else init_range
+            parameter.uniform_(-bound, bound, generator=generator)
+
+
+class ScaledBatchNorm(nn.Module):
+    """Batch normalisation with a fixed scale and a learnable shift (Zhu et al. 2020, A.6).
+
+    Args:
+        dim: Features D.
+        gamma: The fixed scale; no gradient reaches it.
+    """
+
+    def __init__(self, dim: int, gamma: float) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(dim, eps=1e-5, momentum=0.1, affine=False)
+        self.shift = nn.Parameter(torch.zeros(dim))
+        self.gamma = gamma
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise `x [B, D]`; batch statistics in training, running ones in evaluation."""
+        return self.norm(x) * self.gamma + self.shift

@@ -1,0 +1,122 @@
+"""The VAE: four parts and the record of one forward pass."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, kl_divergence
+
+from vaelib.decoders import greedy, sampler
+from vaelib.distributions import rsample
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """One forward pass over a batch.
+
+    Attributes:
+        x: The batch: sentences [B, T], or point numbers [B].
+        h: The encoder's vectors [B, H].
+        q: The posteriors q(z|x), batch shape [B], event shape [D].
+        p: The prior, event shape [D].
+        z: One sample of each posterior [B, D].
+        log_px: log p(x|z) [B] in nats, summed over tokens.
+    """
+
+    x: Tensor
+    h: Tensor
+    q: Distribution
+    p: Distribution
+    z: Tensor
+    log_px: Tensor
+
+    @property
+    def rate(self) -> Tensor:
+        """KL(q(z|x) || p(z)) [B] in nats, in closed form (Eq. 1 of the DG-VAE paper)."""
+        return kl_divergence(self.q, self.p)
+
+    @property
+    def distortion(self) -> Tensor:
+        """-log p(x|z) [B] in nats."""
+        return -self.log_px
+
+    @property
+    def elbo(self) -> Tensor:
+        """log p(x|z) - KL(q(z|x) || p(z)) [B] in nats, whatever is being minimised."""
+        return self.log_px - self.rate
+
+
+class VAE(nn.Module):
+    """Encoder, posterior family, prior and decoder; the plain VAE and every method here.
+
+    Args:
+        encoder, posterior, prior, decoder: The parts, as registered.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, posterior: nn.Module, prior: nn.Module, decoder: nn.Module
+    ) -> None:
+        super().__init__()
+        self.encoder, self.posterior, self.decoder = encoder, posterior, decoder
+        self.prior_module = prior
+
+    def prior(self) -> Distribution:
+        """p(z), event shape [D]."""
+        return self.prior_module()
+
+    def encode(self, x: Tensor) -> Distribution:
+        """q(z|x) of a batch, batch shape [B], event shape [D]."""
+        return self.posterior(self.encoder(x))
+
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Outputs:
+        """Encode, sample once per example, decode.
+
+        Args:
+            x: A batch, [B, T] for text.
+            generator: Source of z and the dropout masks; None is a fresh one with seed 0.
+        """
+        if generator is None:
+            generator = torch.Generator(device=x.device).manual_seed(0)
+        h = self.encoder(x)
+        q = self.posterior(h)
+        z = rsample(q, generator=generator)
+        return Outputs(x, h, q, self.prior(), z, self.decoder(x, z, generator))
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x|z) in nats: [S, B] for codes [S, B, D], [B] for codes [B, D]."""
+        return self.decoder(x, z.reshape(-1, z.shape[-1])).view(z.shape[:-1])
+
+    @torch.no_grad()
+    def decode(self, z: Tensor, max_length: int = 99, generator: torch.Generator | None = None):
+        """Sentences for codes [N, D]: greedy, or sampled when a `generator` is given; [N, L]."""
+        pick = greedy if generator is None else sampler(generator)
+        return self.decoder.decode(z, pick, max_length)
+
+    @torch.no_grad()
+    def generate(
+        self, n: int, generator: torch.Generator | None = None, sample_words: bool = False
+    ) -> Tensor:
+        """n sentences from the prior [n, L]; words greedy (as in the paper) or sampled."""
+        if generator is None:
+            generator = torch.Generator().manual_seed(0)
+        z = rsample(self.prior(), (n,), generator)
+        return self.decode(z, generator=generator if sample_words else None)
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Greedy sentences [B, L] from the posterior means of `x [B, T]`."""
+        return self.decode(self.encode(x).mean)
+
+    @torch.no_grad()
+    def interpolate(self, a: Tensor, b: Tensor, steps: int = 11) -> Tensor:
+        """Greedy sentences [steps, B, L] between posterior means of `a` and `b` (T12: the paper's).
+
+        Args:
+            a, b: Sentences [B, T] and [B, T'].
+            steps: Points from a (first) to b (last).
+        """
+        ends = self.encode(a).mean, self.encode(b).mean
+        weights = torch.linspace(0, 1, steps, device=ends[0].device)
+        z = torch.stack([(1 - w) * ends[0] + w * ends[1] for w in weights])
+        written = self.decode(z.flatten(0, 1))
+        return written.view(steps, -1, written.shape[-1])

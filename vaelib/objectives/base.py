@@ -1,0 +1,124 @@
+"""What a term is, and how terms become the objective a method minimises."""
+
+import abc
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vaelib.model import Outputs
+from vaelib.registry import Registry
+
+
+class Term(nn.Module, abc.ABC):
+    """A penalty in nats, read off one forward pass. A new one is one file in `objectives/`.
+
+    Attributes:
+        scope: "example" when `forward` gives [B], "batch" when it gives a scalar.
+        group_size: Examples it needs at a time; training skips batches that it does not divide.
+    """
+
+    scope: str = "example"
+    group_size: int = 1
+
+    @abc.abstractmethod
+    def forward(self, outputs: Outputs, generator: torch.Generator) -> Tensor:
+        """The penalty [B] or scalar, in nats.
+
+        Args:
+            outputs: The forward pass.
+            generator: Source of any further samples.
+        """
+
+
+TERMS: Registry[type[Term]] = Registry("term")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A method: what it changes against the plain VAE.
+
+    Attributes:
+        name, title: Registered name, and the paper's.
+        paper, equation: Where it comes from.
+        formula: The penalty or constraint, in TeX.
+        changes: Fields of `vaelib.config.Config` it sets (parts, early stopping, ...).
+        options: Options of its parts it sets.
+        summary: The difference in a sentence.
+    """
+
+    name: str
+    title: str
+    paper: str
+    equation: str
+    formula: str
+    summary: str
+    changes: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def differs(self) -> str:
+        """The differences from the plain VAE as one line of text."""
+        pairs = (self.changes | self.options).items()
+        return ", ".join(f"{k}={v}" for k, v in pairs) or "nothing: this is the VAE"
+
+
+METHODS: Registry[Recipe] = Registry("method")
+
+
+def recipe(name: str, *, aliases: tuple[str, ...] = (), **fields: Any) -> Recipe:
+    """Declare a method; takes the fields of `Recipe`.
+
+    Raises:
+        VaelibError: The name is taken.
+    """
+    return METHODS.add(name, Recipe(name, **fields), aliases)
+
+
+class Objective(nn.Module):
+    """distortion + weight x regulariser + extra terms, averaged over the batch.
+
+    Args:
+        regulariser: The term the schedule weighs.
+        extras: Terms of weight 1, by name.
+    """
+
+    def __init__(self, regulariser: Term, extras: dict[str, Term]) -> None:
+        super().__init__()
+        self.regulariser = regulariser
+        self.extras = nn.ModuleDict(extras)
+
+    def accepts(self, batch_size: int) -> bool:
+        """Whether every term can use a training batch of this size."""
+        terms = (self.regulariser, *self.extras.values())
+        return all(batch_size % term.group_size == 0 for term in terms)
+
+    def forward(
+        self, outputs: Outputs, weight: float, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss and its parts, all scalars in nats per example.
+
+        Args:
+            outputs: The forward pass over a batch.
+            weight: Weight of the regulariser.
+            generator: Source of the terms' own samples.
+
+        Returns:
+            (loss, parts): parts hold `distortion`, `rate`, `regulariser` and each extra term.
+        """
+        parts = {"distortion": outputs.distortion.mean(), "rate": outputs.rate.mean()}
+        parts["regulariser"] = self.regulariser(outputs, generator).mean()
+        loss = parts["distortion"]
+        if weight:
+            loss = loss + weight * parts["regulariser"]
+        for name, term in self.extras.items():
+            parts[name] = term(outputs, generator).mean()
+            loss = loss + parts[name]
+        return loss, {k: v.detach() for k, v in parts.items()}
+
+
+def as_dict(entry: Recipe) -> dict[str, Any]:
+    """A recipe's fields, for listings."""
+    return dataclasses.asdict(entry)

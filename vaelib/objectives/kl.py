@@ -1,0 +1,105 @@
+"""The KL term of the ELBO, and the methods that keep it: VAE, AE, beta, cyclic, skip, BN, ..."""
+
+import torch
+from torch import Tensor
+
+from vaelib.layers import Shape
+from vaelib.model import Outputs
+from vaelib.objectives.base import TERMS, Term, recipe
+
+
+@TERMS.register("kl")
+class KL(Term):
+    """KL(q(z|x) || p(z)) [B] in closed form (DG-VAE Eq. 1).
+
+    Args:
+        shape: Sizes; unused.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+
+    def forward(self, outputs: Outputs, generator: torch.Generator) -> Tensor:
+        """The rate [B] in nats."""
+        return outputs.rate
+
+
+recipe(
+    "vae",
+    aliases=("VAE", "VAE (default)"),
+    title="VAE",
+    paper="Kingma & Welling 2014; Bowman et al. 2016",
+    equation="DG-VAE Eq. 1",
+    formula=r"\mathrm{KL}(q(z|x)\,\|\,p(z))",
+    summary="The ELBO with the KL weight annealed linearly from 0 to 1.",
+)
+recipe(
+    "ae",
+    aliases=("AE",),
+    title="AE",
+    paper="DG-VAE repository (beta = 0)",
+    equation="protocol A.2",
+    formula=r"0",
+    summary="No regulariser: the posterior is still sampled, but free to shrink to a point.",
+    options={"beta": 0.0},
+)
+recipe(
+    "beta",
+    aliases=("beta-VAE", "beta_vae"),
+    title="beta-VAE",
+    paper="Higgins et al. 2017",
+    equation="protocol A.2",
+    formula=r"\beta\,\mathrm{KL}(q(z|x)\,\|\,p(z))",
+    summary="The KL term is weighed by beta, on top of the annealing.",
+    options={"beta": 0.4},
+)
+recipe(
+    "cyclic",
+    aliases=("cyclic-VAE", "CyclicalVAE"),
+    title="cyclic-VAE",
+    paper="Fu et al. 2019",
+    equation="protocol A.3",
+    formula=r"w_t\,\mathrm{KL}(q(z|x)\,\|\,p(z))",
+    summary="The annealing starts anew every fifth of the run; no early stopping.",
+    changes={"schedule": "cyclic", "early_stop": False},
+)
+recipe(
+    "skip",
+    aliases=("skip-VAE",),
+    title="skip-VAE",
+    paper="Dieng et al. 2019",
+    equation="protocol A.9",
+    formula=r"\mathrm{logits} = W[o_t; z]",
+    summary="z also reaches the vocabulary projection of every word.",
+    options={"skip": True},
+)
+recipe(
+    "bn",
+    aliases=("BN-VAE", "bn_vae"),
+    title="BN-VAE",
+    paper="Zhu et al. 2020",
+    equation="protocol A.6",
+    formula=r"\mu = \gamma\,\mathrm{BN}(\hat\mu) + b",
+    summary="Posterior means are batch-normalised to a fixed scale, so the KL has a floor.",
+    changes={"posterior": "batch_norm"},
+)
+recipe(
+    "delta",
+    aliases=("delta-VAE", "delta_vae"),
+    title="delta-VAE",
+    paper="Razavi et al. 2019",
+    equation="protocol A.5",
+    formula=r"\mathrm{KL}_d \ge \delta",
+    summary="The posterior family excludes every Gaussian within delta nats of the prior.",
+    changes={"posterior": "delta"},
+)
+recipe(
+    "vmf",
+    aliases=("vMF-VAE",),
+    title="vMF-VAE",
+    paper="Davidson et al. 2018; Xu & Durrett 2018",
+    equation="protocol A.12",
+    formula=r"q(z|x) = \mathrm{vMF}(\mu(x), \kappa)",
+    summary="A von Mises-Fisher posterior of fixed concentration: the KL is a constant.",
+    changes={"posterior": "vmf", "prior": "uniform_sphere"},
+)

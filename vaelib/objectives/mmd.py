@@ -1,0 +1,59 @@
+"""Maximum mean discrepancy between aggregated posterior and prior (WAE; A.16)."""
+
+import torch
+from torch import Tensor
+
+from vaelib.distributions import rsample
+from vaelib.layers import Shape
+from vaelib.model import Outputs
+from vaelib.objectives.base import TERMS, Term, recipe
+
+
+@TERMS.register("mmd")
+class MMD(Term):
+    """MMD with an inverse multiquadratic kernel of one scale, C = 2D (protocol A.16).
+
+    Args:
+        shape: Sizes; D sets the kernel's scale.
+        mmd_samples: Samples of each posterior; as many are drawn from the prior.
+        mmd_weight: Multiplies the discrepancy.
+    """
+
+    scope = "batch"
+
+    def __init__(self, shape: Shape, *, mmd_samples: int = 1, mmd_weight: float = 1.0) -> None:
+        super().__init__()
+        self.scale = 2.0 * shape.latent_dim
+        self.samples, self.weight = mmd_samples, mmd_weight
+
+    def forward(self, outputs: Outputs, generator: torch.Generator) -> Tensor:
+        """The discrepancy, a scalar (no unit; it stands where a divergence would)."""
+        q = rsample(outputs.q, (self.samples,), generator).flatten(0, 1)
+        p = rsample(outputs.p, (q.shape[0],), generator)
+        within = _within(q, self.scale) + _within(p, self.scale)
+        return self.weight * (within - 2 * _kernel(q, p, self.scale).mean())
+
+
+def _kernel(a: Tensor, b: Tensor, scale: float) -> Tensor:
+    """Inverse multiquadratic kernel [n, m] between points [n, D] and [m, D]."""
+    distance = (a.unsqueeze(1) - b.unsqueeze(0)).square().sum(dim=-1)
+    return scale / (1e-9 + scale + distance)
+
+
+def _within(a: Tensor, scale: float) -> Tensor:
+    """Mean kernel over ordered pairs of different points of one set [n, D]."""
+    n = a.shape[0]
+    kernel = _kernel(a, a, scale)
+    return (kernel.sum() - kernel.diagonal().sum()) / max(1, n * (n - 1))
+
+
+recipe(
+    "wae",
+    aliases=("WAE", "WAE-MMD"),
+    title="WAE",
+    paper="Tolstikhin et al. 2018",
+    equation="protocol A.16",
+    formula=r"\mathrm{MMD}_k(q(z), p(z))",
+    summary="The KL is replaced by a kernel distance between samples of q(z) and p(z).",
+    changes={"regulariser": "mmd"},
+)

@@ -1,0 +1,73 @@
+"""What the papers printed: one tidy CSV a table, read as it is and never edited."""
+
+from importlib.resources import files
+
+import pandas as pd
+
+from vaelib.errors import check_name
+
+COLUMNS = ("paper", "table", "dataset", "model", "metric", "value")
+PAPERS = ("dg_vae", "du_vae", "vae_mine", "coupled_vae")
+_SUFFIXES = {"K": 1e3, "M": 1e6}
+
+
+def tables(paper: str) -> tuple[str, ...]:
+    """The names of a paper's tables, as `published` takes them.
+
+    Raises:
+        VaelibError: The paper is unknown.
+    """
+    prefix = check_name(paper, PAPERS, "paper") + "_"
+    names = sorted(entry.name for entry in files(__name__).iterdir())
+    stems = [name.removesuffix(".csv") for name in names if name.endswith(".csv")]
+    return tuple(stem.removeprefix(prefix) for stem in stems if stem.startswith(prefix))
+
+
+def published(paper: str, table: str) -> pd.DataFrame:
+    """One printed table, a row a number.
+
+    Args:
+        paper: "dg_vae", "du_vae", "vae_mine" or "coupled_vae".
+        table: One of `tables(paper)`, such as "table2".
+
+    Returns:
+        The columns paper, table, dataset, model, metric (all text, as printed) and value (float;
+        a printed "42K" is 42000).
+
+    Raises:
+        VaelibError: The paper or the table is unknown.
+    """
+    name = check_name(table, tables(paper), f"table of {paper}")
+    with (files(__name__) / f"{paper}_{name}.csv").open(encoding="utf-8") as lines:
+        frame = pd.read_csv(lines, dtype=str)
+    return frame.assign(value=frame["value"].map(_number))
+
+
+def pivot(paper: str, table: str, dataset: str | None = None) -> pd.DataFrame:
+    """One printed table as printed: a row a model of a data set, a column a metric.
+
+    Args:
+        paper: As in `published`.
+        table: As in `published`.
+        dataset: Keep this data set only, by its printed name.
+
+    Returns:
+        A table indexed by (dataset, model), or by model where `dataset` is given, in print order.
+
+    Raises:
+        VaelibError: The paper, the table or the data set is unknown.
+    """
+    frame = published(paper, table)
+    index = ["dataset", "model"]
+    if dataset is not None:
+        check_name(dataset, list(frame["dataset"].unique()), f"data set of {paper} {table}")
+        frame, index = frame[frame["dataset"] == dataset], ["model"]
+    wide = frame.pivot_table("value", index, "metric")
+    order = frame.drop_duplicates(index)[index]
+    rows = pd.MultiIndex.from_frame(order) if len(index) > 1 else pd.Index(order["model"])
+    return wide.reindex(index=rows, columns=list(frame["metric"].unique()))
+
+
+def _number(text: str) -> float:
+    scale = _SUFFIXES.get(text[-1])
+    return float(text) if scale is None else float(text[:-1]) * scale

@@ -1,0 +1,69 @@
+"""Names -> things. Parts, terms, metrics, data sets and methods all live in a `Registry`."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, TypeVar
+
+from vaelib.errors import VaelibError, check_name
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """An ordered mapping from a name to an entry, with aliases and helpful errors.
+
+    Args:
+        what: The kind of thing registered, used in error messages ("term", "encoder", ...).
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self._entries: dict[str, T] = {}
+        self._aliases: dict[str, str] = {}
+
+    def add(self, name: str, entry: T, aliases: tuple[str, ...] = ()) -> T:
+        """Register `entry` under `name`.
+
+        Raises:
+            VaelibError: The name or an alias is taken.
+        """
+        for new in (name, *aliases):
+            if new in self._entries or new in self._aliases:
+                raise VaelibError(f"the {self.what} {new!r} is registered twice; rename one.")
+        self._entries[name] = entry
+        self._aliases.update(dict.fromkeys(aliases, name))
+        return entry
+
+    def register(self, name: str, aliases: tuple[str, ...] = ()) -> Callable[[T], T]:
+        """Decorator form of `add`."""
+        return lambda entry: self.add(name, entry, aliases)
+
+    def remove(self, name: str) -> None:
+        """Forget an entry and its aliases (for tests that register something of their own)."""
+        del self._entries[self.canonical(name)]
+        self._aliases = {a: n for a, n in self._aliases.items() if n != name}
+
+    def canonical(self, name: str) -> str:
+        """The registered name behind `name`, which may be an alias.
+
+        Raises:
+            VaelibError: Nothing goes by that name.
+        """
+        if name in self._aliases:
+            return self._aliases[name]
+        return check_name(name, self._entries, self.what)
+
+    def aliases(self, name: str) -> tuple[str, ...]:
+        """All aliases of a registered name."""
+        return tuple(alias for alias, target in self._aliases.items() if target == name)
+
+    def __getitem__(self, name: str) -> T:
+        return self._entries[self.canonical(name)]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries or name in self._aliases
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)

@@ -1,0 +1,306 @@
+"""`run(...)`: ask for a run by what it is; it is loaded if it is a fact already, else trained."""
+
+import contextlib
+import importlib.metadata
+import math
+import os
+import platform
+import time
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import safetensors.torch
+import torch
+from tqdm import tqdm
+
+from vaelib import store as files
+from vaelib.build import build, load_data, parts, resolve
+from vaelib.config import Config
+from vaelib.data import Corpus
+from vaelib.data.datasets import EMBEDDED
+from vaelib.data.texts import build_corpus
+from vaelib.digest import code_digest
+from vaelib.errors import VaelibError
+from vaelib.evaluate import MEASURES, Pass, evaluate
+from vaelib.model import VAE
+from vaelib.store import Entry, Key, Store, default_store
+from vaelib.train import Training, Watch, fit, machine
+
+HISTORY_ROWS = 200
+
+
+def key_of(config: Config) -> Key:
+    """The name of the fact this config makes with today's code."""
+    source = [EMBEDDED[config.data]] if config.data in EMBEDDED else []
+    training = code_digest([fit, build, load_data, build_corpus, *source, *parts(config)])
+    measures = [MEASURES[name] for name in config.metrics]
+    return Key(
+        f"{config.hash}-{training}", code_digest([evaluate, Pass, *measures], config.evaluation)
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        entry: Where it is recorded.
+        store: The store it was asked of.
+    """
+
+    entry: Entry
+    store: Store
+
+    @property
+    def config(self) -> Config:
+        """The resolved configuration."""
+        return self.entry.config
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Metric name -> value; not-a-number where a metric is not defined."""
+        return {k: math.nan if v is None else v for k, v in self.entry.record["metrics"].items()}
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Versions, device, threads, precision, time taken, data checksums."""
+        return self.entry.record["provenance"]
+
+    @property
+    def texts(self) -> dict[str, Any]:
+        """A few prior samples and interpolations, as word lists."""
+        return self.entry.record["texts"]
+
+    @cached_property
+    def stale(self) -> bool:
+        """Whether the code that determines these numbers has changed since."""
+        return self.entry.key != key_of(self.config)
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row a logged step; a committed record holds block means of at most 200 rows."""
+        folder = self.entry.folder
+        if folder is not None and (folder / files.HISTORY).is_file():
+            return pd.DataFrame(files.read_arrays(folder / files.HISTORY))
+        return pd.DataFrame(self.entry.record["history"])
+
+    @property
+    def epochs(self) -> pd.DataFrame:
+        """One row an epoch: training means and validation values in nats."""
+        return pd.DataFrame(self.entry.record["epochs"])
+
+    @cached_property
+    def posterior(self) -> dict[str, np.ndarray]:
+        """`mu`, `logvar` [N, D] of the test set (`mu` alone for vMF), in the test file's order.
+
+        Raises:
+            VaelibError: The committed record came without arrays.
+        """
+        if self.entry.arrays_path is None:
+            raise VaelibError(
+                f"the record {self.entry.key} was committed without its posterior arrays; "
+                "train it again with vaelib.run(...)."
+            )
+        arrays = files.read_arrays(self.entry.arrays_path)
+        place = np.argsort(arrays.pop("order"))
+        return {name: value[place].astype(np.float32) for name, value in arrays.items()}
+
+    @cached_property
+    def corpus(self) -> Corpus:
+        """The data the run was trained on, loaded again."""
+        return load_data(self.config)
+
+    def model(self) -> VAE:
+        """The trained model in evaluation mode, on the CPU.
+
+        Raises:
+            VaelibError: Only the record is here, not the weights.
+        """
+        path = self.entry.folder / files.WEIGHTS if self.entry.folder else None
+        if path is None or not path.is_file():
+            raise VaelibError(
+                f"the run {self.entry.key} is here as a record without weights; "
+                "train it in your own store with fresh=True."
+            )
+        model = build(replace(self.config, device="cpu"), len(self.corpus.vocabulary)).model
+        model.load_state_dict(safetensors.torch.load_file(path))
+        return model.eval()
+
+    def generate(self, n: int, seed: int = 0) -> list[str]:
+        """n greedy sentences from the prior."""
+        written = self.model().generate(n, torch.Generator().manual_seed(seed))
+        return [" ".join(self.corpus.vocabulary.decode(s)) for s in written]
+
+    def interpolate(self, a: str, b: str, steps: int = 6) -> list[str]:
+        """Greedy sentences between the posterior means of two sentences of your own."""
+        words = self.corpus.vocabulary
+        ends = [torch.tensor([words.encode(s.split(), markers=True)]) for s in (a, b)]
+        written = self.model().interpolate(*ends, steps)[:, 0]
+        return [" ".join(words.decode(s)) for s in written]
+
+
+def run(
+    method: str,
+    *,
+    data: str,
+    profile: str = "laptop",
+    seed: int = 0,
+    fresh: bool = False,
+    progress: bool = True,
+    store: Store | None = None,
+    **overrides: Any,
+) -> Run:
+    """A finished run: loaded when it is a fact already, else trained, evaluated and recorded.
+
+    Args:
+        method: A registered method or an alias ("dg", "DG-VAE").
+        data: A data-set id or the folder of an own corpus.
+        profile: "smoke", "laptop" or "paper".
+        seed: The run's seed.
+        fresh: Insist on a run in the own store, with weights, even when a record is committed.
+        progress: Show a bar on stderr.
+        store: Another store than `VAELIB_STORE`.
+        overrides: Any field of `vaelib.config.Config`, any option of the method's parts.
+
+    Raises:
+        VaelibError: An unknown name, a value out of range, missing data, diverged training.
+
+    Example:
+        >>> import tempfile
+        >>> from vaelib.store import Store
+        >>> here = Store(Path(tempfile.mkdtemp()))
+        >>> r = run("dg", data="grammar", profile="smoke", store=here, progress=False)
+        >>> sorted(r.metrics)[:3]
+        ['au', 'cu_pq', 'cu_qp']
+    """
+    config = resolve(method, data=data, profile=profile, seed=seed, **overrides)
+    return run_config(config, store=store or default_store(), fresh=fresh, progress=progress)
+
+
+def run_config(config: Config, *, store: Store, fresh: bool = False, progress: bool = False) -> Run:
+    """The same for a resolved config; see `run`."""
+    key = key_of(config)
+    entry = store.finished(key)
+    if entry is not None and not (fresh and entry.folder is None):
+        return Run(entry, store)
+    with store.lock(key):
+        if not store.record_path(key).is_file():
+            with machine(config), _bar(config, progress) as watch:
+                _make(config, key, store, watch)
+    finished = store.finished(key)
+    assert finished is not None
+    return Run(finished, store)
+
+
+def _make(config: Config, key: Key, store: Store, watch: Watch | None) -> None:
+    """Train unless that is done, evaluate, and write the record last: with it a run is finished."""
+    folder, earlier = store.folder(key), store.trained(key)
+    corpus = load_data(config).to(config.device)
+    if earlier is None:
+        files.write_json(folder / "config.json", config.to_dict())
+        trained = _train(config, corpus, folder, watch)
+        about = trained.pop("provenance")
+    else:
+        trained = {name: earlier.record[name] for name in ("epochs", "history")}
+        about = earlier.record["provenance"]
+    model = build(config, len(corpus.vocabulary)).model
+    model.load_state_dict(safetensors.torch.load_file(folder / files.WEIGHTS))
+    begun = time.perf_counter()
+    result = evaluate(config, model, corpus)
+    about = about | {"evaluate_seconds": round(time.perf_counter() - begun, 2)}
+    files.write_arrays(folder / files.ARRAYS, result.arrays)
+    record = {
+        "key": str(key),
+        "question": config.question,
+        "config": config.to_dict(),
+        "metrics": {k: v if math.isfinite(v) else None for k, v in result.metrics.items()},
+        "texts": result.texts,
+        "provenance": about,
+    }
+    files.write_json(store.record_path(key), record | trained)
+    (folder / files.STATE).unlink(missing_ok=True)
+
+
+def _train(config: Config, corpus: Corpus, folder: Path, watch: Watch | None) -> dict[str, Any]:
+    """Train to the end and keep weights and history; the record's part about training."""
+    begun = time.time()
+    training = fit(config, corpus, folder, watch)
+    weights = {k: v.contiguous().cpu() for k, v in training.built.model.state_dict().items()}
+    with files.atomic(folder / files.WEIGHTS) as file:
+        file.write(safetensors.torch.save(weights))
+    files.write_arrays(folder / files.HISTORY, training.history_columns())
+    return {
+        "epochs": [{k: _short(v) for k, v in row.items()} for row in training.progress.epochs],
+        "history": thin(training.history_columns(), HISTORY_ROWS),
+        "provenance": provenance(config, corpus, begun, training),
+    }
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def thin(columns: dict[str, np.ndarray], rows: int) -> dict[str, list[float]]:
+    """Means over `rows` equal blocks of steps, so that a record stays small."""
+    size = len(next(iter(columns.values()), []))
+    blocks = np.array_split(np.arange(size), min(rows, size) or 1)
+    return {k: [_short(float(v[b].mean())) for b in blocks if len(b)] for k, v in columns.items()}
+
+
+def provenance(config: Config, corpus: Corpus, begun: float, training: Training) -> dict[str, Any]:
+    """Everything needed to judge or repeat a run, JSON-ready."""
+    cuda = config.device.startswith("cuda")
+    packages = ("vaelib", "torch", "numpy", "pandas")
+    return {
+        "versions": {name: _version(name) for name in packages}
+        | {"python": platform.python_version()},
+        "device": torch.cuda.get_device_name() if cuda else processor(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "threads": config.threads,
+        "precision": config.precision,
+        "matmul_precision": config.matmul_precision,
+        "seed": config.seed,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(begun)),
+        "train_seconds": round(training.progress.seconds, 2),
+        "steps": training.progress.step,
+        "parameters": sum(p.numel() for p in training.built.model.parameters()),
+        "data": {"id": corpus.id, "stand_in": corpus.stand_in, "checksums": corpus.checksums},
+        "vocabulary": len(corpus.vocabulary),
+        "test_size": len(corpus.test),
+    }
+
+
+def _version(package: str) -> str:
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.version(package)
+    return "not installed"
+
+
+def processor() -> str:
+    """The processor's name, and how many of them."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.split(":", 1)[1].strip()
+                break
+    return f"{name} ({os.cpu_count()} cores)"
+
+
+@contextlib.contextmanager
+def _bar(config: Config, show: bool) -> Any:
+    if not show:
+        yield None
+        return
+    title = f"{config.method} on {config.data}, seed {config.seed}"
+    with tqdm(desc=title, unit="step", dynamic_ncols=True, leave=False) as bar:
+
+        def watch(phase: str, done: int, total: int, values: dict[str, float]) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield watch

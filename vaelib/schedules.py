@@ -1,0 +1,110 @@
+"""Weight schedules: how heavy the regulariser is at each training step."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from vaelib.errors import VaelibError
+from vaelib.registry import Registry
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where training stands.
+
+    Attributes:
+        epoch: Current epoch, from 0.
+        step: Batches used so far, this one included (1 at the first).
+        step_in_epoch: The same within the epoch.
+        epochs: Epochs of the run.
+        batches: N / batch size, the unit in which the published code counts warm-up epochs (T44).
+    """
+
+    epoch: int
+    step: int
+    step_in_epoch: int
+    epochs: int
+    batches: float
+
+
+class Schedule(Protocol):
+    """A callable from the clock to a weight >= 0; `final` is its weight once warmed up."""
+
+    final: float
+
+    def __call__(self, clock: Clock) -> float:
+        """The weight of the regulariser at this step."""
+
+
+SCHEDULES: Registry[type] = Registry("schedule")
+
+
+@SCHEDULES.register("linear")
+class Linear:
+    """Linear annealing from `start` to 1 over the first epochs, times `beta` (Bowman et al. 2016).
+
+    Args:
+        warmup_epochs: Length of the ramp in epochs of N / batch size steps; 0 for none.
+        start: Weight before the first step.
+        beta: Final weight of the regulariser; 1 is the ELBO, 0 leaves the autoencoder.
+
+    Raises:
+        VaelibError: A negative value.
+    """
+
+    def __init__(
+        self, *, warmup_epochs: float = 10.0, start: float = 0.0, beta: float = 1.0
+    ) -> None:
+        if min(warmup_epochs, start, beta) < 0:
+            raise VaelibError(
+                f"warmup_epochs={warmup_epochs}, start={start}, beta={beta}: none may be negative."
+            )
+        self.warmup_epochs, self.start, self.final = warmup_epochs, start, beta
+
+    def __call__(self, clock: Clock) -> float:
+        """The weight at this step."""
+        return self.final * ramp(clock.step, self.warmup_epochs * clock.batches, self.start)
+
+
+@SCHEDULES.register("cyclic")
+class Cyclic:
+    """Linear annealing restarted at the beginning of every cycle (Fu et al. 2019; A.3).
+
+    Args:
+        cycles: Cycles in the run; the paper's 100 epochs hold 5 of 20 epochs.
+        ramp_fraction: Part of a cycle spent on the ramp; the rest has weight `beta`.
+        beta: Weight after a ramp.
+        late_restart: Restart one epoch late, as the released code does (T8): the first ramp lasts
+            one epoch.
+
+    Raises:
+        VaelibError: No cycle, or a ramp longer than a cycle.
+    """
+
+    def __init__(
+        self,
+        *,
+        cycles: int = 5,
+        ramp_fraction: float = 0.5,
+        beta: float = 1.0,
+        late_restart: bool = False,
+    ) -> None:
+        if cycles < 1 or not 0 <= ramp_fraction <= 1:
+            raise VaelibError(
+                f"cycles={cycles}, ramp_fraction={ramp_fraction}: give at least one cycle and a "
+                "fraction between 0 and 1."
+            )
+        self.cycles, self.ramp_fraction, self.final = cycles, ramp_fraction, beta
+        self.late_restart = late_restart
+
+    def __call__(self, clock: Clock) -> float:
+        """The weight at this step."""
+        length = max(1, round(clock.epochs / self.cycles))
+        late = int(self.late_restart and clock.epoch > 0)
+        epochs_done = (clock.epoch - late) % length
+        done = epochs_done * clock.batches + clock.step_in_epoch
+        return self.final * ramp(done, self.ramp_fraction * length * clock.batches, 0.0)
+
+
+def ramp(step: float, length: float, start: float) -> float:
+    """A line from `start` at step 0 to 1 at step `length`, and 1 from there on."""
+    return 1.0 if step >= length else start + (1 - start) * step / length

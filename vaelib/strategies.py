@@ -1,0 +1,79 @@
+"""Strategies: how one batch becomes one update."""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vaelib.model import VAE
+from vaelib.objectives import Objective
+from vaelib.registry import Registry
+
+
+class Strategy(Protocol):
+    """One training step: forward, backward, clip, update."""
+
+    def step(self, x: Tensor, weight: float, generator: torch.Generator) -> dict[str, Tensor]:
+        """Train on one batch and return scalars for the history."""
+
+
+STRATEGIES: Registry[type] = Registry("strategy")
+
+
+@STRATEGIES.register("joint")
+class Joint:
+    """Encoder, decoder and the terms' networks take one step together (protocol I.1).
+
+    Args:
+        model, objective: What is trained.
+        optimizer: Over the parameters of both.
+        clip: Bound of their joint gradient norm.
+        precision: "fp32", or "bf16" for autocast.
+    """
+
+    def __init__(
+        self,
+        model: VAE,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        clip: float,
+        precision: str,
+    ) -> None:
+        self.model, self.objective, self.optimizer = model, objective, optimizer
+        self.clip, self.precision = clip, precision
+        self.inference = [*model.encoder.parameters(), *model.posterior.parameters()]
+        self.generation = [*model.decoder.parameters()]
+        self.others = [*objective.parameters()]
+
+    def step(self, x: Tensor, weight: float, generator: torch.Generator) -> dict[str, Tensor]:
+        """One update on the batch `x`.
+
+        Returns:
+            The objective's parts, `loss`, and the gradient norms before clipping: `grad_encoder`
+            (posterior included), `grad_decoder`, `grad_norm` (all).
+        """
+        with autocast(x.device, self.precision):
+            outputs = self.model(x, generator)
+            loss, parts = self.objective(outputs, weight, generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norms = self._clip()
+        self.optimizer.step()
+        return {"loss": loss.detach(), **parts, **norms}
+
+    def _clip(self) -> dict[str, Tensor]:
+        encoder, decoder = _norm(self.inference), _norm(self.generation)
+        total = torch.linalg.vector_norm(torch.stack([encoder, decoder, _norm(self.others)]))
+        every = [*self.inference, *self.generation, *self.others]
+        nn.utils.clip_grads_with_norm_(every, self.clip, total, foreach=True)
+        return {"grad_encoder": encoder, "grad_decoder": decoder, "grad_norm": total}
+
+
+def _norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Mixed precision where asked: bf16 products, fp32 weights and sums."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -1,0 +1,318 @@
+"""Studies: what each table and figure of a paper is made of, and the results there are."""
+
+import dataclasses
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from typing import Any
+
+import pandas as pd
+
+from vaelib.build import options_of, parts, resolve
+from vaelib.claims import checks, judge
+from vaelib.config import Config
+from vaelib.errors import VaelibError, check_name
+from vaelib.published import published
+from vaelib.run import Run, key_of
+from vaelib.store import Entry, Store, default_store
+
+_RUN_KEYS = ("label", "family", "method", "sweep", "total_for_latent")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a study.
+
+    Attributes:
+        label, family, method: As the study names it.
+        value: The swept number as printed in the paper, or None.
+        options: What it sets, before scaling.
+        total_for_latent: The latent size for which the swept number is a total, or None.
+        data, profile, seed: Where it is run.
+        overrides: Changes a reader made to every run of the study.
+    """
+
+    label: str
+    family: str
+    method: str
+    value: float | None
+    options: dict[str, Any]
+    sweep: str | None
+    total_for_latent: int | None
+    data: str
+    profile: str
+    seed: int
+    overrides: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def config(self) -> Config:
+        """The resolved configuration, totals scaled to the latent size in use."""
+        where = {"data": self.data, "profile": self.profile, "seed": self.seed}
+        plain = resolve(self.method, **where, **self._applicable(self.overrides))
+        options = dict(self.options)
+        if self.total_for_latent and self.sweep:
+            options[self.sweep] = self.value * plain.latent_dim / self.total_for_latent
+        known = {name: v for part in parts(plain) for name, v in options_of(part).items()}
+        floats = {k: float(v) for k, v in options.items() if isinstance(known.get(k), float)}
+        return resolve(self.method, **where, **(options | floats | self.overrides))
+
+    def _applicable(self, overrides: dict[str, Any]) -> dict[str, Any]:
+        return {k: v for k, v in overrides.items() if k not in self.options}
+
+
+def papers() -> list[str]:
+    """The papers that have a study."""
+    folder = resources.files("vaelib.studies")
+    return sorted(
+        f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")
+    )
+
+
+def declaration(paper: str) -> dict[str, Any]:
+    """A study file as read.
+
+    Raises:
+        VaelibError: No such study.
+    """
+    name = check_name(paper, papers(), "study")
+    text = resources.files("vaelib.studies").joinpath(f"{name}.toml").read_text("utf-8")
+    return tomllib.loads(text)
+
+
+def grid(paper: str) -> list[dict[str, Any]]:
+    """Every labelled run of a study, sweeps expanded: label, family, method, value, options."""
+    return [row for entry in declaration(paper)["run"] for row in _expand(entry)]
+
+
+def _expand(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    sweep = entry.get("sweep")
+    fixed = {k: v for k, v in entry.items() if k not in _RUN_KEYS}
+    values = fixed.pop(sweep) if sweep else [None]
+    rows = []
+    for value in values:
+        options = fixed | ({sweep: value} if sweep else {})
+        rows.append(
+            {
+                "label": entry["label"].format(**options),
+                "family": entry["family"],
+                "method": entry["method"],
+                "value": value,
+                "options": options,
+                "sweep": sweep,
+                "total_for_latent": entry.get("total_for_latent"),
+            }
+        )
+    return rows
+
+
+class Study:
+    """A paper's grid at a profile, and what the store holds of it.
+
+    Args:
+        paper: A study's name ("dg_vae").
+        profile: "smoke", "laptop" or "paper".
+        data: Data-set ids; None takes the profile's.
+        seeds: Seeds; None takes the profile's.
+        labels: Labels, families or an item's id to restrict the grid to; None takes all.
+        store: Where runs are looked up.
+        overrides: Changes to every run, such as `epochs=5`.
+
+    Raises:
+        VaelibError: An unknown study, profile, label or family.
+    """
+
+    def __init__(
+        self,
+        paper: str,
+        profile: str = "laptop",
+        *,
+        data: Iterable[str] | None = None,
+        seeds: Iterable[int] | None = None,
+        labels: Iterable[str] | None = None,
+        store: Store | None = None,
+        **overrides: Any,
+    ) -> None:
+        self.paper, self.profile = paper, profile
+        self.about = declaration(paper)
+        self.settings = self.about["profile"][check_name(profile, self.about["profile"], "profile")]
+        self.data = list(self.settings["data"] if data is None else data)
+        self.seeds = list(self.settings["seeds"] if seeds is None else seeds)
+        self.store = store or default_store()
+        self.overrides = overrides
+        self.wanted = None if labels is None else self._labels(list(labels))
+
+    def _labels(self, chosen: list[str]) -> set[str]:
+        rows, items = grid(self.paper), {item["id"]: item for item in self.about["item"]}
+        known = {row["label"] for row in rows} | {row["family"] for row in rows}
+        labels: set[str] = set()
+        for name in chosen:
+            if name in items:
+                labels |= set(self.labels_of(name))
+            else:
+                check_name(
+                    name, sorted(known | items.keys()), f"label, family or item of {self.paper}"
+                )
+                labels |= {r["label"] for r in rows if name in (r["label"], r["family"])}
+        return labels
+
+    def item(self, name: str) -> dict[str, Any]:
+        """What the study says about a table or figure.
+
+        Raises:
+            VaelibError: No such item.
+        """
+        items = {item["id"]: item for item in self.about["item"]}
+        return items[check_name(name, items, f"item of {self.paper}")]
+
+    def labels_of(self, name: str) -> list[str]:
+        """The labels an item shows, in the order of the grid."""
+        item = self.item(name)
+        families, runs = item.get("families", []), item.get("runs", [])
+        return [
+            r["label"] for r in grid(self.paper) if r["family"] in families or r["label"] in runs
+        ]
+
+    def planned(self) -> list[Planned]:
+        """Every run of the study, data set by data set, seed by seed."""
+        rows = []
+        for data in self.data:
+            labels = self.settings.get("labels", {}).get(data, "all")
+            chosen = [r for r in grid(self.paper) if labels == "all" or r["label"] in labels]
+            if self.wanted is not None:
+                chosen = [
+                    r for r in grid(self.paper) if r["label"] in self.wanted & self._in(labels)
+                ]
+            where = {"data": data, "profile": self.profile, "overrides": self.overrides}
+            rows += [Planned(**row, **where, seed=s) for s in self.seeds for row in chosen]
+        return rows
+
+    def _in(self, labels: Any) -> set[str]:
+        """Labels a reader may ask for: the profile's, or any when the data set is not in it."""
+        return {r["label"] for r in grid(self.paper)} if labels == "all" else set(labels)
+
+    @cached_property
+    def _index(self) -> dict[str, list[Entry]]:
+        index: dict[str, list[Entry]] = {}
+        for entry in self.store.entries():
+            index.setdefault(entry.record["question"], []).append(entry)
+        return index
+
+    def refresh(self) -> "Study":
+        """Look at the store again, as after a sweep."""
+        self.__dict__.pop("_index", None)
+        self.__dict__.pop("found", None)
+        return self
+
+    @cached_property
+    def found(self) -> list[tuple[Planned, Run]]:
+        """Planned runs with their facts: today's code first, else the newest older one (stale)."""
+        pairs = []
+        for plan in self.planned():
+            entries = self._index.get(plan.config.question, [])
+            if entries:
+                key = key_of(plan.config)
+                best = max(entries, key=lambda e: (e.key == key, e.record["provenance"]["started"]))
+                pairs.append((plan, Run(best, self.store)))
+        return pairs
+
+    def missing(self, *, stale_too: bool = False) -> list[Planned]:
+        """Planned runs without a fact; with `stale_too` also those of older code."""
+        have = {id(plan) for plan, run in self.found if not (stale_too and run.stale)}
+        known = {plan.config.question for plan, _ in self.found if id(plan) in have}
+        return [plan for plan in self.planned() if plan.config.question not in known]
+
+    def results(self) -> pd.DataFrame:
+        """One row a run: label, family, method, value, data, profile, seed, stale, metrics."""
+        rows = [_row(plan, run) for plan, run in self.found]
+        return pd.DataFrame(rows, columns=None if rows else ["label", "family", "data", "seed"])
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Obtained values of an item, long form: data, label, metric, mean, sd, seeds, stale.
+
+        Args:
+            name: An item with columns ("table2", "figure2", "ablation").
+        """
+        columns, results = self.item(name)["columns"], self.results()
+        labels = self.labels_of(name)
+        rows = []
+        for (data, label), group in results.groupby(["data", "label"], sort=False):
+            if label in labels:
+                rows += [_summary(group, data, label, c, metric) for c, metric in columns.items()]
+        return pd.DataFrame(rows)
+
+    def compare(self, name: str) -> pd.DataFrame:
+        """The item's table with the printed value beside each obtained one.
+
+        `difference` is given only for the paper's own data at the `paper` profile; elsewhere the
+        note says "other data: direction only".
+        """
+        item, table = self.item(name), self.table(name)
+        printed = self._printed(item)
+        keys = zip(table["label"], table["column"], strict=True) if len(table) else []
+        table["published"] = [printed.get(key, float("nan")) for key in keys]
+        names = self.about["data"]
+        same = table["data"].eq(names.get(item.get("published_data"))) & (self.profile == "paper")
+        table["difference"] = (table["mean"] - table["published"]).where(same)
+        table["note"] = same.map({True: "", False: "other data: direction only"})
+        return table
+
+    def _printed(self, item: dict[str, Any]) -> dict[tuple[str, str], float]:
+        frames = [published(self.paper, t) for t in item.get("published", [])]
+        if not frames:
+            return {}
+        every = pd.concat(frames)
+        mine = every[every["dataset"] == item["published_data"]]
+        labels = {_plain(row["label"]): row["label"] for row in grid(self.paper)}
+        return {
+            (labels.get(_plain(m), m), c): float(v)
+            for m, c, v in zip(mine["model"], mine["metric"], mine["value"], strict=True)
+        }
+
+    def declared(self) -> dict[tuple[str, str], list[str]]:
+        """(profile, data) -> labels planned, for the ledger."""
+        plans = self.planned()
+        return {
+            (self.profile, d): list(dict.fromkeys(p.label for p in plans if p.data == d))
+            for d in self.data
+        }
+
+    def claims(self, toy: pd.DataFrame | None = None) -> pd.DataFrame:
+        """The verdict on every claim of the paper, one row a claim and data set."""
+        return judge(self.paper, self.results(), toy=toy, declared=self.declared())
+
+    def checks(self, toy: pd.DataFrame | None = None) -> pd.DataFrame:
+        """Every single check behind the verdicts."""
+        return checks(self.paper, self.results(), toy=toy, declared=self.declared())
+
+
+def _plain(label: str) -> str:
+    return label.replace(" ", "")
+
+
+def _row(plan: Planned, run: Run) -> dict[str, Any]:
+    about = dataclasses.asdict(plan)
+    row = {k: about[k] for k in ("label", "family", "method", "value", "data", "profile", "seed")}
+    sizes = {"latent_dim": run.config.latent_dim, "test_size": run.provenance["test_size"]}
+    return row | {"stale": run.stale, **sizes, **run.metrics}
+
+
+def _summary(
+    group: pd.DataFrame, data: str, label: str, column: str, metric: str
+) -> dict[str, Any]:
+    if metric not in group:
+        raise VaelibError(f"the runs of {label!r} on {data} hold no {metric}; evaluate them anew.")
+    values = group[metric]
+    return {
+        "data": data,
+        "label": label,
+        "family": group["family"].iloc[0],
+        "value": group["value"].iloc[0],
+        "column": column,
+        "metric": metric,
+        "mean": values.mean(),
+        "sd": values.std(ddof=1),
+        "seeds": int(values.notna().sum()),
+        "stale": bool(group["stale"].any()),
+    }

@@ -1,0 +1,149 @@
+"""Run a grid: a process a run, several at a time, resumable, with progress and ETA."""
+
+import multiprocessing
+import os
+import statistics
+from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+from tqdm import tqdm
+
+from vaelib.config import Config
+from vaelib.errors import VaelibError
+from vaelib.run import run_config
+from vaelib.store import Store
+from vaelib.studies import Planned, Study
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a sweep would cost.
+
+    Attributes:
+        runs, known: Runs to make; how many of them have a measured twin.
+        seconds: Sum over runs of one process's time, as far as known.
+    """
+
+    runs: int
+    known: int
+    seconds: float
+
+    def text(self, jobs: int) -> str:
+        """The estimate in words for `jobs` processes at a time."""
+        if not self.runs:
+            return "nothing to do: every run is there"
+        if not self.known:
+            return f"{self.runs} runs; no record yet to estimate their time by"
+        whole = self.seconds * self.runs / self.known / jobs
+        return f"{self.runs} runs, about {duration(whole)} with {jobs} at a time"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a readable length of time."""
+    minutes = round(seconds / 60)
+    if minutes < 1:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def estimate(study: Study, plans: Sequence[Planned]) -> Estimate:
+    """Estimate the cost of `plans` by records of the same data set and profile."""
+    times: dict[tuple[str, str], list[float]] = {}
+    for entry in study.store.entries():
+        about, config = entry.record["provenance"], entry.record["config"]
+        spent = about["train_seconds"] + about["evaluate_seconds"]
+        times.setdefault((config["data"], config["profile"]), []).append(spent)
+    each = [times.get((p.config.data, p.config.profile)) for p in plans]
+    known = [statistics.median(t) for t in each if t]
+    return Estimate(len(plans), len(known), sum(known))
+
+
+def _work(config: Config, root: str) -> str:
+    """Make one run in a process of its own."""
+    return run_config(config, store=Store(root), fresh=True).entry.key.trained
+
+
+def execute(
+    plans: Iterable[Planned], store: Store, *, jobs: int = 1, progress: bool = True
+) -> list[str]:
+    """Make every planned run that the store lacks.
+
+    Args:
+        plans: What to run; equal configs are run once.
+        store: Where to.
+        jobs: Processes at a time.
+        progress: Show a bar with the time left on stderr.
+
+    Returns:
+        Keys of the runs, in the order they ended.
+
+    Raises:
+        VaelibError: A run failed; the others are kept, and the same call goes on from there.
+    """
+    if jobs < 1:
+        raise VaelibError(f"jobs={jobs}: give at least one.")
+    configs = {plan.config.hash: plan.config for plan in plans}
+    title = {plan.config.hash: f"{plan.label} on {plan.data}, seed {plan.seed}" for plan in plans}
+    done: list[str] = []
+    failed: list[str] = []
+    context = multiprocessing.get_context("spawn")
+    bar = tqdm(total=len(configs), unit="run", disable=not progress, dynamic_ncols=True)
+    with bar, ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        root = str(store.root)
+        waiting = {pool.submit(_work, c, root): title[h] for h, c in configs.items()}
+        while waiting:
+            ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in ended:
+                name = waiting.pop(future)
+                _collect(future, name, done, failed)
+                bar.set_postfix_str(name)
+                bar.update()
+    if failed:
+        raise VaelibError(
+            f"{len(failed)} of {len(configs)} runs failed, the first: {failed[0]} "
+            "Finished runs are kept; the same command goes on from there."
+        )
+    return done
+
+
+def _collect(future: "Future[str]", name: str, done: list[str], failed: list[str]) -> None:
+    try:
+        done.append(future.result())
+    except VaelibError as error:
+        failed.append(f"{name}: {error}")
+    except BrokenProcessPool as error:
+        raise VaelibError(
+            f"a worker died in {name} (killed, or out of memory); the same command resumes "
+            "from the last checkpoints."
+        ) from error
+
+
+def run_study(
+    study: Study, *, jobs: int = 1, stale_too: bool = False, progress: bool = True
+) -> Study:
+    """Make what the study lacks, and look at the store again.
+
+    Args:
+        study: A paper's grid.
+        jobs: Processes at a time; 0 takes the processors there are.
+        stale_too: Also make again what older code made.
+        progress: Show a bar on stderr.
+    """
+    missing = study.missing(stale_too=stale_too)
+    if missing:
+        execute(missing, study.store, jobs=jobs or os.cpu_count() or 1, progress=progress)
+    return study.refresh()
+
+
+def study(paper: str, profile: str = "laptop", **settings: Any) -> Study:
+    """A paper's grid at a profile; see `vaelib.studies.Study` for the settings.
+
+    Example:
+        >>> s = study("dg_vae", "smoke")
+        >>> len(s.planned()) > 5
+        True
+    """
+    return Study(paper, profile, **settings)
