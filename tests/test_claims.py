@@ -319,6 +319,18 @@ def test_a_declared_grid_allows_partial_sweeps() -> None:
     assert verdict(4, crashed, declared=declared) == "not run"
 
 
+def test_a_curve_of_one_point_is_not_run() -> None:
+    kept = [VAE, "DG-VAE(|b|=1)", DG, "beta-VAE(0.2)", "BN-VAE(1.2)", "FB-VAE(36)"]
+    table = results(profile="laptop", data="ptb")
+    table = table[table["label"].isin(kept)]
+    ledger = claims.judge("dg_vae", table, declared={("laptop", "ptb"): kept}).set_index("id")
+    for number in (4, 6, 7, 8, 9, 10, 11, 12):
+        assert ledger.loc[f"dg_vae.{number}", "verdict"] == "not run"
+    assert "a second point of the curve" in ledger.loc["dg_vae.4", "note"]
+    for number in (1, 2, 3, 5, 13):
+        assert ledger.loc[f"dg_vae.{number}", "verdict"] == "reproduced"
+
+
 def test_stale_records_yield_to_fresh_ones_and_are_counted() -> None:
     fresh, old = results(), results({(VAE, "kl"): 9.0})
     old["stale"] = True

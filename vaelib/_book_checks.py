@@ -10,27 +10,15 @@ from vaelib._book_parameters import extra
 
 _TRACEBACK = re.compile(r"Traceback \(most recent call last\)")
 _BARE_REPR = re.compile(r"<(?:Figure size|Axes:|matplotlib\.|IPython\.)|\bobject at 0x[0-9a-f]+>")
-_WARNING = re.compile(r"\b\w*Warning: .*")
-_EXTERNAL = re.compile(r"^\s*(?:https?:)?//", re.IGNORECASE)
+# A download helper imports tqdm's notebook flavour, which asks for widgets no page could show.
+_WARNING = re.compile(r"\b\w*Warning: (?!IProgress not found).*")
+_EXTERNAL = re.compile(r"(?:^|,\s)\s*(?:https?:)?//", re.IGNORECASE)
 _CSS_EXTERNAL = re.compile(r"""(?:url\(|@import)\s*['"]?((?:https?:)?//[^'")\s]+)""", re.IGNORECASE)
 _LOADED_LINKS = {
     "stylesheet", "icon", "shortcut", "apple-touch-icon", "preload", "prefetch", "modulepreload",
     "preconnect", "dns-prefetch", "manifest",
 }  # fmt: skip
-_LOADS = {
-    "script": ("src",),
-    "img": ("src", "srcset"),
-    "source": ("src", "srcset"),
-    "iframe": ("src",),
-    "embed": ("src",),
-    "audio": ("src",),
-    "video": ("src", "poster"),
-    "track": ("src",),
-    "object": ("data",),
-    "image": ("href", "xlink:href"),
-    "use": ("href", "xlink:href"),
-    "input": ("src",),
-}
+_LOADING = ("src", "srcset", "poster", "data", "xlink:href")  # attributes
 
 
 # ---------------------------------------------------------------- executed notebooks
@@ -144,21 +132,20 @@ def _find_bare_images(page: Any, path: Path, site: _Site) -> Iterator[str]:
 
 
 def _find_external_loads(page: Any, path: Path, site: _Site) -> Iterator[str]:
-    for tag in page.find_all(list(_LOADS)):
-        for attribute in _LOADS[tag.name]:
-            for url in str(tag.get(attribute, "")).split(","):
-                if _EXTERNAL.match(url):
-                    yield f"<{tag.name}> loads {url.strip()!r} from outside"
+    for attribute in _LOADING:
+        for tag in page.find_all(attrs={attribute: _EXTERNAL}):
+            yield f"<{tag.name}> loads {tag[attribute].strip()!r} from outside"
     for tag in page.find_all("link", href=_EXTERNAL):
         if _LOADED_LINKS & set(tag.get("rel", [])):
             yield f"<link> loads {tag['href']!r} from outside"
     css = [tag.get_text() for tag in page.find_all("style")]
     css += [tag["style"] for tag in page.find_all(style=True)]
-    yield from (f"a style loads {url!r} from outside" for url in _css_loads("\n".join(css)))
+    yield from _css_loads("\n".join(css))
 
 
-def _css_loads(css: str) -> list[str]:
-    return _CSS_EXTERNAL.findall(re.sub(r"/\*.*?\*/", "", css, flags=re.DOTALL))
+def _css_loads(css: str) -> Iterator[str]:
+    for url in _CSS_EXTERNAL.findall(re.sub(r"/\*.*?\*/", "", css, flags=re.DOTALL)):
+        yield f"a style loads {url!r} from outside"
 
 
 def _find_missing_math(page: Any, path: Path, site: _Site) -> Iterator[str]:
@@ -198,7 +185,6 @@ def scan(html_dir: str | Path) -> list[str]:
         name = path.relative_to(site.folder)
         found += [f"{name}: {what}" for check in _CHECKS for what in check(page, path, site)]
     for path in sorted(site.folder.rglob("*.css")):
-        loads = _css_loads(path.read_text("utf-8", errors="replace"))
-        name = path.relative_to(site.folder)
-        found += [f"{name}: loads {url!r} from outside" for url in loads]
+        css, name = path.read_text("utf-8", errors="replace"), path.relative_to(site.folder)
+        found += [f"{name}: {what}" for what in _css_loads(css)]
     return found

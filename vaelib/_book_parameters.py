@@ -104,7 +104,6 @@ class Parameter:
     type: str
     default: Any
     help: str
-    wanted: str
 
 
 def _distinct(values: list[Any]) -> bool:
@@ -199,8 +198,7 @@ def _declaration(node: ast.AnnAssign, value: ast.expr, source: str) -> Parameter
         raise VaelibError(f"the default of parameter {name!r} must be written out.") from error
     last = source.splitlines()[(value.end_lineno or 1) - 1].encode()
     comment = last[value.end_col_offset :].decode().partition("#")[2].strip()
-    spec = _spec(name, annotation)
-    return Parameter(name, annotation, default, comment or spec.help, spec.wanted)
+    return Parameter(name, annotation, default, comment or _spec(name, annotation).help)
 
 
 def parameters(notebook: str | Path, root: Path | None = None) -> list[Parameter]:

@@ -19,7 +19,6 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from importlib import util
 from multiprocessing import get_context
 from pathlib import Path
 from typing import IO, Any
@@ -27,8 +26,6 @@ from typing import IO, Any
 from vaelib._book_checks import check_outputs, scan, strip_for_site
 from vaelib._book_parameters import (
     SPEC,
-    Parameter,
-    ParameterSpec,
     check_parameters,
     extra,
     find_notebook,
@@ -43,28 +40,13 @@ from vaelib.config import profiles
 from vaelib.errors import VaelibError, check_name
 from vaelib.store import atomic, default_store, read_json, write_json
 
-__all__ = [
-    "SPEC",
-    "Parameter",
-    "ParameterSpec",
-    "build",
-    "check_parameters",
-    "execute",
-    "notebooks",
-    "pages",
-    "parameters",
-    "parse_value",
-    "run_notebook",
-    "scan",
-    "serve",
-    "site_folder",
-    "validate",
-]
+__all__ = ["SPEC", "build", "check_parameters", "execute", "notebooks", "parameters"]
+__all__ += ["parse_value", "run_notebook", "scan", "serve", "validate"]
+_STRICT = ("-W", "--keep-going")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _WARNING = re.compile(
     r"^(?:.*?/site-src/)?(?P<where>[^\s:]*)(?::\d+)?: (?:WARNING|ERROR): (?P<what>.*)"
 )
-_MATHJAX = ("tex-chtml.js", "output/chtml/fonts", "input/tex/extensions")
 
 
 class _Relay(io.TextIOBase):
@@ -83,6 +65,10 @@ class _Relay(io.TextIOBase):
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
+
+
+def _work(profile: str) -> Path:
+    return project_root() / "_build" / check_name(profile, profiles(), "profile")
 
 
 # ---------------------------------------------------------------- running notebooks
@@ -154,7 +140,7 @@ def _package_digest() -> str:
 
 def _stamp(source: Path, values: Mapping[str, Any]) -> dict[str, str]:
     """What an executed copy depends on; equal stamps mean it would come out the same."""
-    records = sorted(entry.key for entry in default_store().entries())
+    records = sorted(str(entry.key) for entry in default_store().entries())
     return {
         "notebook": _digest(source.read_bytes()),
         "parameters": repr(sorted(values.items())),
@@ -177,10 +163,10 @@ def execute(profile: str = "laptop", jobs: int = 2, force: bool = False) -> list
     Raises:
         VaelibError: A notebook stopped; the message names it.
     """
-    root = project_root()
-    folder = root / "_build" / check_name(profile, profiles(), "profile") / "executed"
-    names, done = notebooks(root), []
-    with contextlib.chdir(root):
+    folder, names, done = _work(profile) / "executed", notebooks(), []
+    for left in folder.glob(".run-*"):  # by an interrupted build
+        shutil.rmtree(left, ignore_errors=True)
+    with contextlib.chdir(project_root()):
         given = {name: _profile_only(name, profile) for name in names}
         todo = {n: v for n, v in given.items() if force or not _fresh(folder, n, v)}
         _say(
@@ -228,11 +214,6 @@ def _run_all(given: Mapping[str, Mapping[str, Any]], folder: Path, jobs: int) ->
 # ---------------------------------------------------------------- building the site
 
 
-def site_folder(profile: str = "laptop") -> Path:
-    """Where `build` puts the site of a profile."""
-    return project_root() / "_build" / profile / "html"
-
-
 def build(
     profile: str = "laptop",
     execute_notebooks: bool = True,
@@ -258,18 +239,17 @@ def build(
     """
     root = project_root()
     with contextlib.chdir(root):
+        work = _work(profile)
         if execute_notebooks:
             execute(profile, jobs, force)
-        work = root / "_build" / check_name(profile, profiles(), "profile")
         _stage(root, work, strict)
         _say("rendering the book")
         draft = _render(root, work, strict)
         _copy_mathjax(draft / "_static" / "mathjax")
-        _refuse([*scan(draft)] if strict else [], work / "scan.log")
-        site = site_folder(profile)
-        shutil.rmtree(site, ignore_errors=True)
-        shutil.move(draft, site)
-    return site / "index.html"
+        _refuse(scan(draft) if strict else [], work / "scan.log")
+        shutil.rmtree(work / "html", ignore_errors=True)
+        shutil.move(draft, work / "html")
+    return work / "html" / "index.html"
 
 
 def _refuse(problems: list[str], log: Path) -> None:
@@ -325,21 +305,13 @@ def _render(root: Path, work: Path, strict: bool) -> Path:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     start = "from jupyter_book.cli.main import main; main()"
-    arguments = ["build", str(work / "site-src"), "--path-output", str(out), "--all"]
-    arguments += ["--config", str(root / "_config.yml"), "--toc", str(root / "_toc.yml")]
-    arguments += ["-W", "--keep-going"] if strict else []
-    done = subprocess.run(
-        [sys.executable, "-c", start, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        env={**os.environ, "NO_COLOR": "1", "PYTHONWARNINGS": "ignore"},
-    )
-    text = _COLOUR.sub("", done.stdout)
-    log.write_text(text, "utf-8")
+    command: list[str | Path] = [sys.executable, "-c", start, "build"]
+    command += [work / "site-src", "--path-output", out, "--all", *(_STRICT if strict else ())]
+    command += ["--config", root / "_config.yml", "--toc", root / "_toc.yml"]
+    with open(log, "w", encoding="utf-8") as file:
+        done = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False)
     if done.returncode:
-        raise VaelibError(_first_warning(text, log))
+        raise VaelibError(_first_warning(_COLOUR.sub("", log.read_text("utf-8")), log))
     return out / "_build" / "html"
 
 
@@ -353,17 +325,10 @@ def _first_warning(text: str, log: Path) -> str:
 
 def _copy_mathjax(target: Path) -> None:
     """MathJax from the installed package: the parts pages load, 2 MB of its 24."""
-    spec = util.find_spec("sphinx-mathjax-offline")
-    if spec is None or spec.origin is None:
-        extra("sphinx-mathjax-offline")
-        return
-    source = Path(spec.origin).parent / "static" / "mathjax"
-    for part in _MATHJAX:
-        if (source / part).is_dir():
-            shutil.copytree(source / part, target / part)
-        else:
-            target.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source / part, target / part)
+    source = Path(extra("sphinx-mathjax-offline").__file__).parent / "static" / "mathjax"
+    for part in ("output/chtml/fonts", "input/tex/extensions"):
+        shutil.copytree(source / part, target / part)
+    shutil.copy(source / "tex-chtml.js", target)
 
 
 # ---------------------------------------------------------------- reading it
@@ -375,7 +340,7 @@ def serve(profile: str = "laptop", port: int = 8000) -> None:
     Raises:
         VaelibError: The site has not been built, or the port is taken.
     """
-    folder = site_folder(check_name(profile, profiles(), "profile"))
+    folder = _work(profile) / "html"
     if not (folder / "index.html").is_file():
         raise VaelibError(
             f"no book at {folder}: build it with `vaelib book build --profile {profile}`."

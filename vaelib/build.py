@@ -68,6 +68,8 @@ def resolve(
     fields |= {k: v for k, v in overrides.items() if k in FIELDS}
     fields |= {"method": METHODS.canonical(method), "data": data, "profile": profile, "seed": seed}
     known = _known_options(fields)
+    if "options" in overrides:
+        raise VaelibError("give the options of parts by their own names, not as options=...")
     for name in overrides:
         check_name(name, [*FIELDS, *known], f"option of {method!r}")
     wanted = from_profile | entry.options | overrides
@@ -76,8 +78,9 @@ def resolve(
         fields[name] = check_value(name, fields[name], default)
     fields["device"] = best_device(fields["device"])
     config = check_config(Config(**fields))
-    for part in parts(config):
-        _check_options(part, config)
+    with torch.random.fork_rng(devices=[]):
+        for part in parts(config):
+            _check_options(part, config)
     return config
 
 
@@ -160,9 +163,9 @@ def build(config: Config, vocab_size: int) -> Built:
         extras = {name: make(TERMS, name) for name in config.extra_terms}
         objective = Objective(make(TERMS, config.regulariser), extras)
     if config.init_range:
-        uniform_init_(
-            model, config.init_range, config.embedding_range, make_generator(config.seed, "init")
-        )
+        init = make_generator(config.seed, "init")
+        for module in (model, objective):
+            uniform_init_(module, config.init_range, config.embedding_range, init)
     schedule = SCHEDULES[config.schedule]
     weights = schedule(**{k: config.options[k] for k in options_of(schedule)})
     return Built(model.to(config.device), objective.to(config.device), weights)

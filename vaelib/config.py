@@ -164,7 +164,9 @@ _AT_LEAST_ONE += (
     "valid_size",
     "test_size",
 )
-_AT_LEAST_ZERO = ("seed", "dropout_in", "dropout_out", "init_range", "min_batch", "patience")
+_AT_LEAST_ONE += ("nll_size",)
+_AT_LEAST_ZERO = ("seed", "min_batch", "patience", "decay_from_epoch", "max_decays")
+_FRACTIONS = ("dropout_in", "dropout_out", "init_range", "embedding_range", "lr_factor")
 
 
 @cache
@@ -202,6 +204,8 @@ def check_value(name: str, value: Any, example: Any) -> Any:
         value = tuple(value) if fits else value
     else:
         fits = isinstance(value, type(example))
+    if isinstance(value, float) and value != value:
+        raise VaelibError(f"{name} is not a number; give a {type(example).__name__}.")
     if not fits:
         raise VaelibError(
             f"{name}={value!r} is a {type(value).__name__}; give a {type(example).__name__}, "
@@ -221,12 +225,13 @@ def check_config(config: Config) -> Config:
     for bound, names in ((1, _AT_LEAST_ONE), (0, _AT_LEAST_ZERO)):
         for name in names:
             value = getattr(config, name)
-            if value is not None and (not isinstance(value, int | float) or value < bound):
-                raise VaelibError(f"{name}={value!r} is out of range; give at least {bound}.")
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if value is not None and not (whole and value >= bound):
+                raise VaelibError(f"{name}={value!r}: give a whole number of at least {bound}.")
     for name in ("lr", "clip"):
         if not 0 < getattr(config, name) < float("inf"):
             raise VaelibError(f"{name}={getattr(config, name)!r} must be positive and finite.")
-    for name in ("dropout_in", "dropout_out"):
-        if getattr(config, name) >= 1:
-            raise VaelibError(f"{name}={getattr(config, name)!r} must be below 1.")
+    for name in _FRACTIONS:
+        if not 0 <= getattr(config, name) < 1:
+            raise VaelibError(f"{name}={getattr(config, name)!r} must be at least 0 and below 1.")
     return config

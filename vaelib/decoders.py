@@ -11,6 +11,7 @@ from vaelib.registry import Registry
 
 DECODERS: Registry[type[nn.Module]] = Registry("decoder")
 START, STOP = 1, 2
+EVALUATION_ROWS = 256  # word distributions at a time without gradients: they stay in cache
 Pick = Callable[[Tensor], Tensor]
 
 
@@ -62,8 +63,15 @@ class LSTMDecoder(nn.Module):
         inputs = torch.cat([words, z.unsqueeze(1).expand(-1, words.shape[1], -1)], dim=-1)
         output, _ = self.lstm(inputs, self.initial_state(z))
         output = dropout(output, self.shape.dropout_out, self.training, generator)
-        logits = self.logits(output, z)
         targets = x[:, 1:].repeat(repeats, 1) if repeats > 1 else x[:, 1:]
+        if torch.is_grad_enabled():
+            return self._log_likelihood(output, z, targets)
+        rows = max(1, EVALUATION_ROWS // targets.shape[1])
+        blocks = zip(output.split(rows), z.split(rows), targets.split(rows), strict=True)
+        return torch.cat([self._log_likelihood(*block) for block in blocks])
+
+    def _log_likelihood(self, output: Tensor, z: Tensor, targets: Tensor) -> Tensor:
+        logits = self.logits(output, z)
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
         return -loss.view(targets.shape).sum(dim=1)
 

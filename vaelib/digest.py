@@ -8,6 +8,7 @@ does not use (another method's term, plots, commands) can change without making 
 
 import ast
 import hashlib
+import inspect
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -36,6 +37,8 @@ class _Module:
                 self.imports[alias.asname or alias.name] = (node.module or "", alias.name)
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):
             self.definitions.setdefault(node.name, []).append(_stripped(node))
+            for name in _registered_for(node):
+                self.definitions.setdefault(name, []).append(node)
         elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             for target in targets:
@@ -58,7 +61,7 @@ def _dump(node: Any) -> str:
 class _NoRaise(ast.NodeTransformer):
     """Messages of errors make no number, so they may be reworded."""
 
-    def visit_Raise(self, node: ast.Raise) -> ast.Pass:  # noqa: N802
+    def visit_Raise(self, node: ast.Raise) -> ast.Pass:
         return ast.Pass()
 
 
@@ -71,6 +74,13 @@ def _stripped(node: Any) -> Any:
         ):
             child.body = child.body[1:] or [ast.Pass()]
     return node
+
+
+def _registered_for(node: ast.FunctionDef | ast.ClassDef) -> list[str]:
+    """The class a function is registered for with torch's `register_kl`: code it is used with."""
+    calls = [d for d in node.decorator_list if isinstance(d, ast.Call)]
+    kls = [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "register_kl"]
+    return [a.id for call in kls for a in call.args[:1] if isinstance(a, ast.Name)]
 
 
 @cache
@@ -148,7 +158,9 @@ def code_digest(roots: Iterable[Any], extra: str = "") -> str:
         roots: Functions and classes of this package that a run calls.
         extra: Further text to cover, such as settings.
     """
+    roots = list(roots)
     code = reachable(roots)
+    extra += "".join(inspect.getsource(r) for r in roots if r.__module__.split(".")[0] != PACKAGE)
     text = "\n".join(f"{module}.{name}: {code[module, name]}" for module, name in sorted(code))
     text += extra
     return hashlib.sha256(text.encode()).hexdigest()[:12]

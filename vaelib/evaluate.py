@@ -262,6 +262,6 @@ def evaluate(config: Config, model: VAE, corpus: Corpus) -> Evaluation:
         mu, logvar = work.statistics
         arrays = {"mu": mu.cpu().numpy(), "logvar": logvar.cpu().numpy()}
     else:
-        arrays = {"mu": torch.cat([q.mean for q in work.posteriors]).cpu().numpy()}
+        arrays = {"mu": torch.cat([q.mode for q in work.posteriors]).cpu().numpy()}
     arrays["order"] = torch.cat(work.buckets).numpy()
     return Evaluation(metrics, arrays, _texts(work))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from vaelib.errors import VaelibError
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -84,5 +86,11 @@ class ScaledBatchNorm(nn.Module):
         self.gamma = gamma
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise `x [B, D]`; batch statistics in training, running ones in evaluation."""
+        """Normalise `x [B, D]`; batch statistics in training, running ones in evaluation.
+
+        Raises:
+            VaelibError: A training batch of one sentence, which has no variance.
+        """
+        if self.training and len(x) < 2:
+            raise VaelibError("batch normalisation needs two sentences a batch: use min_batch=2.")
         return self.norm(x) * self.gamma + self.shift

@@ -87,7 +87,9 @@ class VAE(nn.Module):
         return self.decoder(x, z.reshape(-1, z.shape[-1])).view(z.shape[:-1])
 
     @torch.no_grad()
-    def decode(self, z: Tensor, max_length: int = 99, generator: torch.Generator | None = None):
+    def decode(
+        self, z: Tensor, max_length: int = 99, generator: torch.Generator | None = None
+    ) -> Tensor:
         """Sentences for codes [N, D]: greedy, or sampled when a `generator` is given; [N, L]."""
         pick = greedy if generator is None else sampler(generator)
         return self.decoder.decode(z, pick, max_length)
@@ -104,8 +106,8 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Greedy sentences [B, L] from the posterior means of `x [B, T]`."""
-        return self.decode(self.encode(x).mean)
+        """Greedy sentences [B, L] from the posteriors' centres (mode: the mean of a Gaussian)."""
+        return self.decode(self.encode(x).mode)
 
     @torch.no_grad()
     def interpolate(self, a: Tensor, b: Tensor, steps: int = 11) -> Tensor:
@@ -115,7 +117,7 @@ class VAE(nn.Module):
             a, b: Sentences [B, T] and [B, T'].
             steps: Points from a (first) to b (last).
         """
-        ends = self.encode(a).mean, self.encode(b).mean
+        ends = self.encode(a).mode, self.encode(b).mode
         weights = torch.linspace(0, 1, steps, device=ends[0].device)
         z = torch.stack([(1 - w) * ends[0] + w * ends[1] for w in weights])
         written = self.decode(z.flatten(0, 1))

@@ -33,7 +33,7 @@ class GaussianPosterior(nn.Module):
 
     def forward(self, h: Tensor) -> Distribution:
         """Map `h [B, H]` to a diagonal normal with event shape [D]."""
-        mu, logvar = self.linear(h).chunk(2, dim=-1)
+        mu, logvar = self.linear(h).float().chunk(2, dim=-1)
         return diagonal_normal(mu, logvar)
 
 
@@ -84,7 +84,7 @@ class BatchNormPosterior(nn.Module):
 
     def forward(self, h: Tensor) -> Distribution:
         """Map `h [B, H]` to a diagonal normal with event shape [D]."""
-        mu, logvar = self.linear(h).chunk(2, dim=-1)
+        mu, logvar = self.linear(h).float().chunk(2, dim=-1)
         return diagonal_normal(self.norm(mu), logvar)
 
 
@@ -111,8 +111,8 @@ class DeltaPosterior(nn.Module):
 
     def forward(self, h: Tensor) -> Distribution:
         """Map `h [B, H]` to a diagonal normal with event shape [D]; all means are positive."""
-        raw_mu, raw_scale = self.linear(h).chunk(2, dim=-1)
-        share = 1 / (1 + torch.exp(-raw_scale)).clamp(1, 50)
+        raw_mu, raw_scale = self.linear(h).float().chunk(2, dim=-1)
+        share = torch.sigmoid(raw_scale).clamp_min(1 / 50)
         scale = self.low + (self.high - self.low) * share
         logvar = 2 * scale.log()
         room = 2 * self.delta + 1 + logvar - scale**2
@@ -159,5 +159,5 @@ class VonMisesFisherPosterior(nn.Module):
 
     def forward(self, h: Tensor) -> Distribution:
         """Map `h [B, H]` to a vMF distribution with event shape [D]."""
-        loc = nn.functional.normalize(self.linear(h), dim=-1)
+        loc = nn.functional.normalize(self.linear(h).float(), dim=-1)
         return VonMisesFisher(loc, loc.new_full(loc.shape[:-1], self.kappa), validate_args=False)

@@ -1,6 +1,7 @@
 """`run(...)`: ask for a run by what it is; it is loaded if it is a fact already, else trained."""
 
 import contextlib
+import hashlib
 import importlib.metadata
 import math
 import os
@@ -20,9 +21,9 @@ from tqdm import tqdm
 from vaelib import store as files
 from vaelib.build import build, load_data, parts, resolve
 from vaelib.config import Config
-from vaelib.data import Corpus
+from vaelib.data import DATASETS, Corpus
 from vaelib.data.datasets import EMBEDDED
-from vaelib.data.texts import build_corpus
+from vaelib.data.texts import build_corpus, read_texts
 from vaelib.digest import code_digest
 from vaelib.errors import VaelibError
 from vaelib.evaluate import MEASURES, Pass, evaluate
@@ -35,12 +36,21 @@ HISTORY_ROWS = 200
 
 def key_of(config: Config) -> Key:
     """The name of the fact this config makes with today's code."""
-    source = [EMBEDDED[config.data]] if config.data in EMBEDDED else []
-    training = code_digest([fit, build, load_data, build_corpus, *source, *parts(config)])
+    source = EMBEDDED.get(config.data, read_texts)
+    roots = [fit, build, load_data, build_corpus, source, *parts(config)]
+    training = code_digest(roots, _own_texts(config.data))
     measures = [MEASURES[name] for name in config.metrics]
     return Key(
         f"{config.hash}-{training}", code_digest([evaluate, Pass, *measures], config.evaluation)
     )
+
+
+def _own_texts(data: str) -> str:
+    """The content of an own corpus as a checksum; data sets with an id are pinned already."""
+    if data in DATASETS or not Path(data).is_dir():
+        return ""
+    texts = [path.read_bytes() for path in sorted(Path(data).glob("*.txt"))]
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,8 @@ class Cyclic:
         length = max(1, round(clock.epochs / self.cycles))
         late = int(self.late_restart and clock.epoch > 0)
         epochs_done = (clock.epoch - late) % length
-        done = epochs_done * clock.batches + clock.step_in_epoch
+        per_epoch = (clock.step - clock.step_in_epoch) / max(1, clock.epoch)
+        done = epochs_done * per_epoch + clock.step_in_epoch
         return self.final * ramp(done, self.ramp_fraction * length * clock.batches, 0.0)
 
 

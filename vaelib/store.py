@@ -191,6 +191,8 @@ class Store:
             ) from error
         with file:
             fcntl.flock(file, fcntl.LOCK_EX)
+            for draft in folder.glob(".*"):  # of a process killed while writing
+                draft.unlink()
             yield
 
 

@@ -42,7 +42,8 @@ class Joint:
     ) -> None:
         self.model, self.objective, self.optimizer = model, objective, optimizer
         self.clip, self.precision = clip, precision
-        self.inference = [*model.encoder.parameters(), *model.posterior.parameters()]
+        latent = (model.encoder, model.posterior, model.prior_module)
+        self.inference = [p for module in latent for p in module.parameters()]
         self.generation = [*model.decoder.parameters()]
         self.others = [*objective.parameters()]
 
@@ -64,14 +65,15 @@ class Joint:
 
     def _clip(self) -> dict[str, Tensor]:
         encoder, decoder = _norm(self.inference), _norm(self.generation)
-        total = torch.linalg.vector_norm(torch.stack([encoder, decoder, _norm(self.others)]))
+        norms = [encoder, decoder, *([_norm(self.others)] if self.others else [])]
+        total = torch.linalg.vector_norm(torch.stack(norms))
         every = [*self.inference, *self.generation, *self.others]
-        nn.utils.clip_grads_with_norm_(every, self.clip, total, foreach=True)
+        nn.utils.clip_grads_with_norm_(every, self.clip, total)
         return {"grad_encoder": encoder, "grad_decoder": decoder, "grad_norm": total}
 
 
 def _norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
 
 
 def autocast(device: torch.device, precision: str) -> torch.autocast:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import statistics
+import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -61,6 +62,18 @@ def estimate(study: Study, plans: Sequence[Planned]) -> Estimate:
     return Estimate(len(plans), len(known), sum(known))
 
 
+def _follow_parent() -> None:
+    """End this worker when the process that started it ends, however it ends."""
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def _work(config: Config, root: str) -> str:
     """Make one run in a process of its own."""
     return run_config(config, store=Store(root), fresh=True).entry.key.trained
@@ -91,7 +104,7 @@ def execute(
     failed: list[str] = []
     context = multiprocessing.get_context("spawn")
     bar = tqdm(total=len(configs), unit="run", disable=not progress, dynamic_ncols=True)
-    with bar, ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with bar, ProcessPoolExecutor(jobs, context, _follow_parent) as pool:
         root = str(store.root)
         waiting = {pool.submit(_work, c, root): title[h] for h, c in configs.items()}
         while waiting:
@@ -119,6 +132,8 @@ def _collect(future: "Future[str]", name: str, done: list[str], failed: list[str
             f"a worker died in {name} (killed, or out of memory); the same command resumes "
             "from the last checkpoints."
         ) from error
+    except Exception as error:
+        failed.append(f"{name}: {type(error).__name__}: {error}.")
 
 
 def run_study(
@@ -136,6 +151,51 @@ def run_study(
     if missing:
         execute(missing, study.store, jobs=jobs or os.cpu_count() or 1, progress=progress)
     return study.refresh()
+
+
+def open_study(
+    paper: str,
+    profile: str,
+    *,
+    dataset: str = "study",
+    seeds: list[int] | None = None,
+    labels: list[str] | None = None,
+    jobs: int = 2,
+    device: str = "auto",
+    train_missing: bool = True,
+    **overrides: Any,
+) -> Study:
+    """A study as a notebook asks for it: what is missing is trained, what there is is said.
+
+    Args:
+        paper, profile: As in `study`.
+        dataset: One data set, or "study" for all of the profile.
+        seeds, labels: Restrictions; None or empty takes the profile's.
+        jobs: Processes at a time.
+        device: Where missing runs are trained.
+        train_missing: False shows only what is there.
+        overrides: Changes to every run.
+    """
+    data = None if dataset == "study" else [dataset]
+    opened = Study(
+        paper,
+        profile,
+        data=data,
+        seeds=seeds or None,
+        labels=labels or None,
+        device=device,
+        **overrides,
+    )
+    todo, planned = opened.missing(), len(opened.planned())
+    if train_missing and todo:
+        run_study(opened, jobs=jobs)
+    stale = sum(run.stale for _, run in opened.found)
+    trained = len(todo) if train_missing else 0
+    print(
+        f"{len(opened.found)} of {planned} runs are there: {trained} trained just now, "
+        f"{stale} made by older code."
+    )
+    return opened
 
 
 def study(paper: str, profile: str = "laptop", **settings: Any) -> Study:

@@ -92,8 +92,8 @@ class Training:
         if not kept:
             raise VaelibError(
                 f"no training batch can be used: all {len(batches)} hold fewer than {least} "
-                "sentences of one length, or a number the aggregation size does not divide; use more data or "
-                "a smaller aggregation size."
+                "sentences of one length, or a number the aggregation size does not divide; use "
+                "more data or a smaller aggregation size."
             )
         return kept
 

@@ -19,6 +19,7 @@ from vaelib.claims.quantities import (
     interpolate,
     monotone,
     nearly_all,
+    rise,
     share,
     units,
 )
@@ -120,11 +121,9 @@ def grows_with_size(e: Evidence) -> list[Check]:
     The rise of KL from end to end is checked too: a flat curve has no inversions either.
     """
     curve, tail = [*map(DG_OF, SIZES)], [DG_OF(size) for size in SIZES if size >= 4]
-    ends = e.grid(curve) or curve
-    rise = e(ends[-1], "kl") - e(ends[0], "kl")
     rises = [monotone(e, curve, m, True, FORGIVEN_INVERSION) for m in ("kl", "au", "post_ll")]
     return [
-        Check("rise of KL", rise, low=COLLAPSED_NATS, no_effect=0.0, direction=1),
+        rise(e, curve, "kl", COLLAPSED_NATS),
         *rises,
         monotone(e, tail, "prior_ll", False, FORGIVEN_INVERSION),
     ]

@@ -244,7 +244,8 @@ def _notes(case: Case, recorded: pd.DataFrame) -> Iterator[str]:
 
 def _check_notes(case: Case, check: Check) -> Iterator[str]:
     good = sum(other.verdict == Verdict.REPRODUCED for other in case.checks)
-    role = "shown" if case.verdict == Verdict.REPRODUCED else "decided by"
+    roles = {Verdict.REPRODUCED: "shown", Verdict.NOT_RUN: "waits for"}
+    role = roles.get(case.verdict, "decided by")
     yield f"{role}: {check.name}; {good} of {len(case.checks)} checks reproduced"
     missing = list(dict.fromkeys(what for one in case.checks for what in one.sample.missing))
     if missing:

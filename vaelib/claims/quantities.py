@@ -63,6 +63,16 @@ def monotone(
     return Check(name, found, high=0.0, no_effect=(len(points) - 1) / 2, direction=-1)
 
 
+def rise(e: Evidence, labels: Iterable[str], metric: str, least: float) -> Check:
+    """By how much a metric grows from the first run of a curve to its last, at least `least`."""
+    points = e.grid(labels)
+    name = f"rise of {metric}"
+    if len(points) < 2:
+        return nothing(name, "a second point of the curve")
+    found = e(points[-1], metric) - e(points[0], metric)
+    return Check(name, found, low=least, no_effect=0.0, direction=1)
+
+
 def _count(*curve: float, rising: bool, forgive: float) -> int:
     return inversions(curve, rising, forgive)
 

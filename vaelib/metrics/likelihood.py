@@ -14,7 +14,9 @@ from torch.distributions import Distribution, kl_divergence
 from vaelib.distributions import fresh_generator, rsample
 from vaelib.errors import VaelibError
 
-_CPU_TOKENS, _DEVICE_TOKENS = 2048, 16_384  # predicted tokens decoded at a time
+# Predicted tokens decoded at a time, so that word scores stay near the cache, and the rows below
+# which a recurrent layer slows down.
+_CPU_TOKENS, _DEVICE_TOKENS, _LEAST_ROWS = 512, 16_384, 32
 
 
 class Model(Protocol):
@@ -37,7 +39,7 @@ def _batched_log_likelihood(model: Model, x: Tensor, z: Tensor, rows: int | None
     """Log p(x|z) `[S, B]` of `z [S, B, D]`, at most `rows` sentence-sample pairs at a time."""
     if rows is None:
         tokens = _CPU_TOKENS if x.device.type == "cpu" else _DEVICE_TOKENS
-        rows = max(1, tokens // max(1, x[0].numel() - 1))
+        rows = max(_LEAST_ROWS, tokens // max(1, x[0].numel() - 1))
     if rows < 1:
         raise VaelibError(f"rows={rows}: at least one decoder row is needed; raise rows.")
     sentences, draws = min(rows, len(x)), max(1, rows // len(x))
@@ -81,7 +83,8 @@ def importance_weighted_nll(
         samples: K.
         generator: Source of the samples; None is a fresh one with seed 0.
         rows: Decoder rows (sentence-sample pairs) at a time: the memory bound, without influence
-            on the result. None decodes about 2,048 tokens at a time on a CPU, 16,384 elsewhere.
+            on the result. None decodes about 512 tokens at a time on a CPU, 16,384 elsewhere, and
+            no fewer than 32 rows.
 
     Returns:
         Nats `[B]`, summed over tokens.

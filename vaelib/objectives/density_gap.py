@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.distributions import Distribution
 
 from vaelib.distributions import diagonal_normal, mean_logvar, rsample
@@ -154,6 +155,7 @@ class _MarginalGap(torch.autograd.Function):
         return total / count - points.shape[2] * math.log(mu.shape[2])
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, ...]:
         return tuple(grads[0] * saved for saved in ctx.saved_tensors)
 

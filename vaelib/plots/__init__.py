@@ -1,0 +1,36 @@
+"""Pictures: every figure of the book, readable on light and on dark pages (extra `[plots]`).
+
+Functions take result tables or arrays and return a `Picture`, a matplotlib figure that notebooks
+show as SVG. Nothing goes through pyplot, so no global state is touched.
+"""
+
+from vaelib.plots.curves import (
+    aggregation_curve,
+    interpolation_curves,
+    likelihood_curves,
+    tradeoff,
+)
+from vaelib.plots.posteriors import (
+    activity,
+    density_grid,
+    dimension_panels,
+    posterior_panels,
+    toy_snapshots,
+)
+from vaelib.plots.style import Picture
+from vaelib.plots.training import history, length_histogram
+
+__all__ = [
+    "Picture",
+    "activity",
+    "aggregation_curve",
+    "density_grid",
+    "dimension_panels",
+    "history",
+    "interpolation_curves",
+    "length_histogram",
+    "likelihood_curves",
+    "posterior_panels",
+    "toy_snapshots",
+    "tradeoff",
+]

@@ -1,0 +1,263 @@
+"""Curves over a method's hyper-parameter: likelihood, trade-off, interpolation, aggregation."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from vaelib.errors import VaelibError
+from vaelib.plots.style import (
+    COLORS,
+    INK,
+    LINES,
+    LOOKS,
+    MARKERS,
+    NAMES,
+    NAMES_OF_FAMILIES,
+    SYMBOLS,
+    Look,
+    Picture,
+    curve,
+    footnote,
+    look_of,
+    nothing_to_show,
+    over_seeds,
+    picture,
+    pretty,
+    rows_of,
+    seeds_text,
+    styled,
+)
+from vaelib.studies import grid
+
+GAUSSIAN = ("BN", "FB", "beta", "DG")
+AGGREGATION = ("kl", "mi_global", "au", "cu_pq", "prior_ll", "post_ll")
+LAMBDAS = np.linspace(0, 1, 11)
+ROUGE = [f"rouge_l_{i:02}" for i in range(11)]
+WHOLE = "all"  # |b| of DG-VAE (default): the whole batch
+
+
+def points(results: pd.DataFrame, family: str) -> pd.DataFrame:
+    """A family's runs in the order of its hyper-parameter.
+
+    Args:
+        results: A results table.
+        family: "BN", "FB", "beta" (from beta = 1, the VAE, down), "DG" (the whole batch last), ...
+
+    Returns:
+        The rows with the columns `point`, the number in words, and `place`, from 0.
+    """
+    rows = rows_of(results, [family]).assign(value=lambda t: pd.to_numeric(t["value"]))
+    if family == "beta":
+        rows = pd.concat([rows_of(results, ["VAE"]).assign(value=1.0), rows])
+    values = sorted(rows["value"].dropna().unique(), reverse=family == "beta")
+    texts = [f"{value:g}" for value in values] + [WHOLE]
+    named = rows.assign(point=[WHOLE if pd.isna(v) else f"{v:g}" for v in rows["value"]])
+    placed = named.assign(place=[texts.index(point) for point in named["point"]])
+    return placed.sort_values("place", kind="stable")
+
+
+def _hyperparameter(axes: Axes, rows: pd.DataFrame, family: str) -> None:
+    ticks = rows.drop_duplicates("place")
+    axes.set_xticks(ticks["place"], ticks["point"])
+    axes.set_xlabel(SYMBOLS.get(family, family))
+
+
+@styled
+def likelihood_curves(
+    results: pd.DataFrame, families: Sequence[str | tuple[str, ...]] = GAUSSIAN
+) -> Picture:
+    """priorLL (filled, solid) and postLL (open, dashed) over the hyper-parameter (Figures 2, 3).
+
+    Args:
+        results: A results table; a column of panels for each of its data sets, or, when there is
+            only one, a row of panels.
+        families: A panel for each; a tuple shares one panel. The VAE is the end of the beta curve.
+    """
+    groups = [(f,) if isinstance(f, str) else tuple(f) for f in families]
+    datasets = list(dict.fromkeys(results["data"])) or [""]
+    wide = len(datasets) == 1
+    shape = (len(datasets), len(groups)) if wide else (len(groups), len(datasets))
+    figure = picture(2.9 if wide else 1.9 * shape[0] + 0.6)
+    panels = figure.subplots(*shape, squeeze=False, sharey="row" if wide else "col")
+    panels = panels if wide else panels.T
+    for data, row in zip(datasets, panels, strict=True):
+        mine = results[results["data"] == data]
+        for group, axes in zip(groups, row, strict=True):
+            _likelihoods(axes, mine, group)
+            names = " and ".join(NAMES_OF_FAMILIES.get(f, f) for f in group)
+            axes.set_title(names if wide else f"{names}, {data}")
+    for axes in panels[:, 0] if wide else panels[0]:
+        axes.set_ylabel("log-likelihood (nats)")
+    about = f"{datasets[0]}: " if wide else ""
+    kinds = "filled, solid: priorLL; open, dashed: postLL"
+    footnote(figure, f"{about}{kinds}; {seeds_text(results)}")
+    return figure
+
+
+def _likelihoods(axes: Axes, results: pd.DataFrame, families: tuple[str, ...]) -> None:
+    empty = True
+    for place, family in enumerate(families):
+        rows, look = points(results, family), look_of(family, place)
+        if rows.empty:
+            continue
+        empty = False
+        for metric, line, face in (("prior_ll", "-", look.color), ("post_ll", "--", "none")):
+            stats = over_seeds(rows, "place", metric)
+            more = {"linestyle": line, "markerfacecolor": face}
+            name = NAMES_OF_FAMILIES.get(family, family) if line == "-" else None
+            curve(axes, list(stats.index), stats, look, label=name, **more)
+        _hyperparameter(axes, rows, family)
+    if empty:
+        nothing_to_show(axes)
+    elif len(families) > 1:
+        axes.legend()
+
+
+@styled
+def tradeoff(results: pd.DataFrame, families: Iterable[str] = GAUSSIAN) -> Picture:
+    """priorLL against postLL, a curve for each family, a panel for each data set.
+
+    Up and to the right is better. On the dotted line both are equal, as in a collapsed VAE.
+
+    Args:
+        results: A results table.
+        families: The curves; the VAE is marked by itself.
+    """
+    datasets = list(dict.fromkeys(results["data"])) or [""]
+    figure = picture(4.4 if len(datasets) == 1 else 3.4)
+    panels = figure.subplots(1, len(datasets), squeeze=False)[0]
+    for data, axes in zip(datasets, panels, strict=True):
+        mine = results[results["data"] == data]
+        for place, family in enumerate([*families, "VAE"]):
+            _plane(axes, mine, family, look_of(family, place))
+        _diagonal(axes)
+        axes.set(title=data, xlabel="postLL (nats)")
+    panels[0].set_ylabel("priorLL (nats)")
+    handles = {n: h for a in panels for h, n in zip(*a.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=len(handles) or 1)
+    footnote(figure, f"dotted: priorLL = postLL; {seeds_text(results)}")
+    return figure
+
+
+def _plane(axes: Axes, results: pd.DataFrame, family: str, look: Look) -> None:
+    rows = points(results, family)
+    if rows.empty:
+        return
+    prior, post = (over_seeds(rows, "place", metric) for metric in ("prior_ll", "post_ll"))
+    name = NAMES_OF_FAMILIES.get(family, family)
+    bars = {"xerr": post["half"], "yerr": prior["half"], "elinewidth": 0.8}
+    axes.errorbar(post["mean"], prior["mean"], label=name, **bars, **look.keywords())
+    names = rows.drop_duplicates("place").set_index("place")["point"]
+    for end in {names.index[0], names.index[-1]} if len(names) > 1 else ():
+        text = f"{SYMBOLS.get(family, family)} = {names[end]}"
+        spot = (post["mean"][end], prior["mean"][end])
+        axes.annotate(text, spot, (5, -4), textcoords="offset points", va="top", fontsize=9)
+
+
+def _diagonal(axes: Axes) -> None:
+    if axes.has_data():
+        axes.autoscale(False)
+        axes.axline((0, 0), slope=1, color=INK, linestyle=":", linewidth=1)
+
+
+@styled
+def interpolation_curves(results: pd.DataFrame, families: Sequence[str] = GAUSSIAN) -> Picture:
+    """Rouge-L F1 along interpolations (Figure 5), a panel for each family, the VAE in all.
+
+    Args:
+        results: A results table of one data set, with the columns rouge_l_00 ... rouge_l_10.
+        families: The panels.
+
+    Raises:
+        VaelibError: The results are of several data sets.
+    """
+    datasets = list(dict.fromkeys(results["data"]))
+    if len(datasets) > 1:
+        raise VaelibError(f"one data set a picture, not {', '.join(datasets)}; select one.")
+    figure = picture(3.0 * -(-len(families) // 2) + 0.3)
+    panels = figure.subplots(-(-len(families) // 2), 2, squeeze=False, sharey=True)
+    for axes in panels.flat[len(families) :]:
+        axes.set_visible(False)
+    for family, axes in zip(families, panels.flat, strict=False):
+        _paths(axes, results, family)
+        axes.set(title=NAMES_OF_FAMILIES.get(family, family), xticks=np.linspace(0, 1, 6))
+    for axes in panels[-1]:
+        axes.set_xlabel("λ, from the first sentence to the second")
+    for axes in panels[:, 0]:
+        axes.set_ylabel("Rouge-L F1")
+    where = f"{datasets[0]}: " if datasets else ""
+    footnote(figure, f"{where}bands: {seeds_text(results)}")
+    return figure
+
+
+def _paths(axes: Axes, results: pd.DataFrame, family: str) -> None:
+    """One line for each value of the hyper-parameter, told apart by colour, marker and line."""
+    if rows_of(results, [family, "VAE"]).empty:
+        nothing_to_show(axes)
+        return
+    _path(axes, rows_of(results, ["VAE"]), "VAE", LOOKS["VAE"])
+    rows = points(results, family)
+    rows = rows[rows["family"] == family]
+    for place, (point, mine) in enumerate(rows.groupby("point", sort=False)):
+        look = Look(COLORS[place % 6], MARKERS[place % len(MARKERS)], LINES[place % 4])
+        _path(axes, mine, f"{SYMBOLS.get(family, family)} = {point}", look)
+    axes.legend(ncols=2, columnspacing=1, handlelength=2.6, loc="upper center")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+
+
+def _path(axes: Axes, rows: pd.DataFrame, label: str, look: Look) -> None:
+    if rows.empty:
+        return
+    stats = pd.concat([over_seeds(rows, "label", column) for column in ROUGE])
+    mean, half = stats["mean"].to_numpy(), stats["half"].to_numpy()
+    axes.plot(LAMBDAS, mean, label=label, markersize=4, **look.keywords())
+    if half.any():
+        axes.fill_between(LAMBDAS, mean - half, mean + half, color=look.color, alpha=0.18, lw=0)
+
+
+@styled
+def aggregation_curve(results: pd.DataFrame, printed: pd.DataFrame | None = None) -> Picture:
+    """What grows and falls with the aggregation size |b| of DG-VAE: six metrics, small multiples.
+
+    Args:
+        results: A results table; a line for each data set, the VAE of the first as a grey line.
+        printed: The printed rows as a results table (`published_results()` of the claims); they
+            are other data and a larger D, so they get panels of their own.
+    """
+    parts = [("obtained", results)]
+    if printed is not None:
+        labels = {row["label"]: row for row in grid("dg_vae")}
+        known = printed[printed["label"].isin(list(labels))]
+        names = {k: [labels[name][k] for name in known["label"]] for k in ("family", "value")}
+        parts.append(("as printed (Yahoo, D = 32): other data, compare directions only", known))
+        parts[1] = (parts[1][0], known.assign(**names))
+    figure = picture(4.2 * len(parts) + 0.2)
+    halves = figure.subfigures(len(parts), 1, squeeze=False)[:, 0]
+    for part, (title, table) in zip(halves, parts, strict=True):
+        part.suptitle(f"{title}; {seeds_text(table)}" if title == "obtained" else title)
+        _multiples(part, table, title != "obtained")
+    return figure
+
+
+def _multiples(part: Picture, table: pd.DataFrame, printed: bool) -> None:
+    panels = part.subplots(2, 3)
+    rows = points(table, "DG")
+    for metric, axes in zip(AGGREGATION, panels.flat, strict=True):
+        axes.set_title(NAMES[metric])
+        if rows.empty:
+            nothing_to_show(axes)
+            continue
+        for place, (data, mine) in enumerate(rows.groupby("data", sort=False)):
+            look = LOOKS["DG"] if place == 0 else look_of("", place)
+            more = {"markerfacecolor": "none", "linestyle": ":"} if printed else {}
+            stats = over_seeds(mine, "place", metric)
+            curve(axes, list(stats.index), stats, look, label=data, **more)
+        vae = rows_of(table, ["VAE"])
+        level = vae[vae["data"] == rows["data"].iloc[0]][metric].mean()
+        axes.axhline(level, color=INK, linestyle=(0, (1, 1.5)), linewidth=1.4, label="VAE")
+        _hyperparameter(axes, rows, "DG")
+    handles, names = panels.flat[0].get_legend_handles_labels()
+    part.legend(handles, [pretty(n) for n in names], loc="outside lower center", ncols=4)

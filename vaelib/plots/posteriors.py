@@ -1,0 +1,252 @@
+"""The latent space in pictures: aggregated posteriors, their centres, activity per dimension."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
+from matplotlib.patches import Circle
+
+from vaelib.errors import VaelibError
+from vaelib.metrics import kl_normal, unit_divergences
+from vaelib.plots.style import (
+    BLUE,
+    INK,
+    WIDTH,
+    Picture,
+    as_array,
+    footnote,
+    look_of,
+    nothing_to_show,
+    picture,
+    pretty,
+    styled,
+)
+from vaelib.toy import METHODS, Snapshot
+
+Panel = tuple[str, Any, Any]  # label, mu [N, D], logvar [N, D]
+EXTENT, SIZE, BRIGHTEST = 5.0, 500, 0.25
+PAIRS = ((0, 1), (6, 7), (12, 13), (18, 19), (24, 25), (30, 31))
+AU, CU = 0.01, 0.03  # the thresholds of B.6 and B.7, nats for the latter
+_CIRCLES = "dotted circles: one, two and three standard deviations of the prior N(0, I)"
+_TITLES = {"vae": "VAE", "ae": "AE", "aae": "AAE", "wae": "WAE", "dg": "DG-VAE"}
+
+
+def ranking(mu: Any) -> np.ndarray:
+    """Dimensions `[D]` by falling variance of the posterior mean, the most active first (B.16)."""
+    return np.argsort(-as_array(mu).var(axis=0), kind="stable")
+
+
+@torch.no_grad()
+def density_grid(
+    mu: Any,
+    logvar: Any,
+    dims: tuple[int, int] = (0, 1),
+    size: int = SIZE,
+    extent: float = EXTENT,
+) -> np.ndarray:
+    """Density of the aggregated posterior of two dimensions on a square grid (protocol B.16).
+
+    The mean over examples of the product of two one-dimensional densities, as one matrix product.
+    A cell holds its mean density, not that of its centre, so that posteriors narrower than a cell
+    keep their mass.
+
+    Args:
+        mu, logvar: Posteriors [N, D].
+        dims: Which two dimensions: the horizontal and the vertical one.
+        size: Cells a side.
+        extent: The grid is [-extent, extent]^2.
+
+    Returns:
+        Density per unit area, [size, size]; row i is the i-th cell of the vertical axis from below.
+    """
+    edges = torch.linspace(-extent, extent, size + 1)
+    columns = []
+    for dim in dims:
+        m, v = (torch.from_numpy(as_array(t)[:, dim].copy()) for t in (mu, logvar))
+        below = torch.special.ndtr((edges[:, None] - m) * torch.exp(-0.5 * v))
+        columns.append(below.diff(dim=0) * (size / (2 * extent)))
+    return (columns[1] @ columns[0].T / len(m)).numpy()
+
+
+def _reference(axes: Axes, color: str) -> None:
+    for radius in (1, 2, 3):
+        axes.add_patch(
+            Circle((0, 0), radius, fill=False, color=color, linestyle=":", linewidth=0.9)
+        )
+
+
+def _frame(axes: Axes) -> None:
+    axes.set(xlim=(-EXTENT, EXTENT), ylim=(-EXTENT, EXTENT), xticks=(-4, 0, 4), yticks=(-4, 0, 4))
+    axes.set_aspect("equal")
+    axes.grid(False)
+    axes.spines[:].set_visible(True)
+
+
+def _density(axes: Axes, mu: np.ndarray, logvar: np.ndarray) -> AxesImage:
+    """The aggregated posterior of the first two columns as a heat map, 0 to 0.25."""
+    _frame(axes)
+    box = (-EXTENT, EXTENT, -EXTENT, EXTENT)
+    image = axes.imshow(
+        density_grid(mu, logvar), "hot", vmin=0, vmax=BRIGHTEST, origin="lower", extent=box
+    )
+    _reference(axes, "#8fd0ff")
+    return image
+
+
+def _centres(axes: Axes, mu: np.ndarray) -> None:
+    """The posterior means of the first two columns, rasterised."""
+    _frame(axes)
+    _reference(axes, INK)
+    dense = len(mu) > 500
+    look = {"s": 2.5 if dense else 7, "alpha": 0.45 if dense else 0.9}
+    axes.scatter(mu[:, 0], mu[:, 1], color=BLUE, linewidths=0, rasterized=True, **look)
+
+
+def _two(panel: Panel, ranks: tuple[int, int]) -> tuple[str, np.ndarray, np.ndarray]:
+    """A panel's label and its posteriors in the dimensions of two ranks."""
+    label, mu, logvar = panel
+    dims = ranking(mu)[list(ranks)]
+    return label, as_array(mu)[:, dims], as_array(logvar)[:, dims]
+
+
+def _panels(panels: list[tuple[str, np.ndarray, np.ndarray]], columns: int, note: str) -> Picture:
+    """Blocks of two rows: densities above, centres below."""
+    blocks = -(-len(panels) // columns)
+    side = WIDTH / max(columns, 3)
+    figure = picture(blocks * (2 * side + 0.3) + 0.9)
+    grid = figure.subplots(2 * blocks, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in grid.flat[:]:
+        axes.set_visible(False)
+    for i, (label, mu, logvar) in enumerate(panels):
+        above, below = (grid[2 * (i // columns) + row, i % columns] for row in (0, 1))
+        above.set_visible(True)
+        below.set_visible(True)
+        above.set_title(pretty(label), fontsize=9)
+        image = _density(above, mu, logvar)
+        _centres(below, mu)
+    for block in range(blocks):
+        grid[2 * block, 0].set_ylabel("density")
+        grid[2 * block + 1, 0].set_ylabel("centres")
+    bar = figure.colorbar(image, ax=grid, location="bottom", shrink=0.5, aspect=40, extend="max")
+    bar.set_label("density of the aggregated posterior, per unit area")
+    bar.outline.set_edgecolor(INK)
+    footnote(figure, note)
+    return figure
+
+
+@styled
+def posterior_panels(panels: Iterable[Panel], columns: int | None = None) -> Picture:
+    """Aggregated posteriors and their centres in the two most active dimensions (Figures 1, 4).
+
+    Args:
+        panels: (label, mu [N, D], logvar [N, D]) for each model; D >= 2.
+        columns: Models a row; None puts up to six side by side.
+
+    Raises:
+        VaelibError: No panel, or fewer than two dimensions.
+    """
+    shown = list(panels)
+    if not shown or any(as_array(mu).shape[1] < 2 for _, mu, _ in shown):
+        raise VaelibError("posterior panels need at least one model with two latent dimensions.")
+    note = f"axes: the two dimensions whose posterior means vary most\n{_CIRCLES}"
+    return _panels([_two(panel, (0, 1)) for panel in shown], columns or min(len(shown), 6), note)
+
+
+@styled
+def dimension_panels(mu: Any, logvar: Any, pairs: Sequence[tuple[int, int]] = PAIRS) -> Picture:
+    """The same for pairs of less and less active dimensions of one model (Appendix G).
+
+    Args:
+        mu, logvar: Posteriors [N, D].
+        pairs: Ranks by variance of the mean, from 0; pairs beyond D are left out.
+
+    Raises:
+        VaelibError: No pair is left.
+    """
+    shown = [(a, b) for a, b in pairs if max(a, b) < as_array(mu).shape[1]]
+    if not shown:
+        raise VaelibError(f"none of the ranks {list(pairs)} exists; give pairs below D.")
+    panels = [_two((f"ranks {a + 1}, {b + 1}", mu, logvar), (a, b)) for a, b in shown]
+    note = f"axes: dimensions ranked by the variance of their posterior means\n{_CIRCLES}"
+    return _panels(panels, min(len(panels), 6), note)
+
+
+@styled
+def toy_snapshots(snapshots: Iterable[Snapshot]) -> Picture:
+    """Density and centres of the toy as training goes on, two rows a method (Appendix A).
+
+    Args:
+        snapshots: As of `vaelib.toy.Toy.of_seed`: one seed, every method at the same steps.
+
+    Raises:
+        VaelibError: No snapshot, or snapshots of several seeds.
+    """
+    shown = {(s.method, s.step): s for s in snapshots}
+    if not shown or len({s.seed for s in shown.values()}) > 1:
+        raise VaelibError("the toy's picture shows one seed; give toy().of_seed(0).")
+    methods = [m for m in METHODS if any(m == method for method, _ in shown)]
+    steps = sorted({step for _, step in shown})
+    panels = []
+    for method in methods:
+        for step in steps:
+            snapshot = shown[method, step]
+            label = f"{_TITLES[method]}, step {step}"
+            panels.append((label, as_array(snapshot.mu), as_array(snapshot.logvar)))
+    return _panels(panels, len(steps), f"axes: the two latent dimensions\n{_CIRCLES}")
+
+
+def family_of(label: str) -> str:
+    """The family that a label belongs to: "BN" of "BN-VAE(0.6)", "VAE" of "VAE (default)"."""
+    return label.split(" ")[0].split("(")[0].removesuffix("-VAE")
+
+
+@styled
+def activity(panels: Iterable[Panel]) -> Picture:
+    """Each dimension's variance of the mean, KL, and divergence from the prior, of some models.
+
+    Dimensions are ranked by the variance of their means in all three panels; dotted lines are the
+    thresholds of active (0.01) and consistent units (0.03 nats).
+
+    Args:
+        panels: (label, mu [N, D], logvar [N, D]) for each model.
+    """
+    shown = list(panels)
+    families = [family_of(label) for label, _, _ in shown]
+    distinct = len(set(families)) == len(families)
+    figure = picture(3.1)
+    grid = figure.subplots(1, 3)
+    for place, (label, mu, logvar) in enumerate(shown):
+        look = look_of(families[place] if distinct else "", place)
+        for axes, values in zip(grid, _per_dimension(mu, logvar), strict=True):
+            ranks = np.arange(1, len(values) + 1)
+            axes.plot(ranks, values, label=pretty(label), markersize=4, **look.keywords())
+    titles = ("variance of the mean", "KL(q(z|x) ‖ p), mean, nats", "KL(p ‖ q(z)), nats")
+    for axes, title, threshold in zip(grid, titles, (AU, None, CU), strict=True):
+        axes.set(title=title, xlabel="dimension, by rank")
+        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(6, integer=True))
+        if threshold:
+            axes.set_yscale("log")
+            axes.axhline(threshold, color=INK, linestyle=":", linewidth=1.2)
+            name = "active above" if threshold == AU else "consistent below"
+            axes.annotate(name, (0.98, threshold), xycoords=("axes fraction", "data"), ha="right")
+    if shown:
+        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    else:
+        nothing_to_show(grid[1])
+    return figure
+
+
+def _per_dimension(mu: Any, logvar: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    order = ranking(mu)
+    m, v = (torch.from_numpy(as_array(t)[:, order]) for t in (mu, logvar))
+    kl = kl_normal(m, v).mean(dim=0)
+    # A floor keeps exact zeros on the logarithmic axes.
+    return (
+        m.var(dim=0).clamp_min(1e-6).numpy(),
+        kl.numpy(),
+        unit_divergences(m, v, direction="p||q").clamp_min(1e-6).numpy(),
+    )

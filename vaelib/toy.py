@@ -1,0 +1,169 @@
+"""The toy of DG-VAE's Appendix A: 128 points, a table for an encoder, five regularisers (C.6).
+
+There is nothing to read off a point but its number, so the encoder is a table of free means and
+variances, and the decoder has to name the point that z came from. What a regulariser does to the
+posteriors can then be watched in two dimensions, in seconds.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.distributions import Distribution
+
+from vaelib.build import Built, build, resolve
+from vaelib.config import Config
+from vaelib.distributions import mean_logvar, rsample
+from vaelib.errors import VaelibError, check_name
+from vaelib.layers import make_generator
+from vaelib.metrics import kl_normal, mutual_information, unit_divergences
+from vaelib.train import machine
+
+METHODS = ("vae", "ae", "aae", "wae", "dg")
+POINTS, BATCH, STEPS, EVERY, LR = 128, 8, 500, 100, 0.1
+SEEDS = (0, 1, 2, 3, 4)
+SAMPLES = 512  # of each posterior, in the final numbers alone
+
+_PARTS = {"encoder": "table", "posterior": "split", "decoder": "categorical", "latent_dim": 2}
+_PLAIN = {"init_range": 0.0, "warmup_epochs": 0.0}  # PyTorch's own initialisation, no annealing
+_OPTIONS = {
+    "aae": {"critic_samples": 8, "critic_width": 8},
+    "wae": {"mmd_samples": 8},
+    "dg": {"samples": 8, "aggregation_size": 8, "form": "marginal"},
+}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All posteriors at one moment of training.
+
+    Attributes:
+        method, seed, step: Whose, and after how many updates.
+        mu, logvar: Posteriors [128, 2].
+    """
+
+    method: str
+    seed: int
+    step: int
+    mu: Tensor
+    logvar: Tensor
+
+
+@dataclass(frozen=True)
+class Toy:
+    """What the toy gave.
+
+    Attributes:
+        results: One row a method and seed, nats: `marginal_kl`, the sum over both dimensions of
+            KL(q(z_i) || p(z_i)) by quadrature, q(z_i) aggregated over all 128 points; `mean_kl`,
+            the rate; `mi_global`, at most ln 128 = 4.85; `distortion`; and `accuracy`, the chance
+            that the likeliest point under z ~ q(z|n) is n (1/128 where z says nothing).
+        snapshots: In the order of methods, seeds, steps.
+    """
+
+    results: pd.DataFrame
+    snapshots: list[Snapshot]
+
+    def of_seed(self, seed: int) -> list[Snapshot]:
+        """The snapshots of one seed, as the figure shows them."""
+        return [s for s in self.snapshots if s.seed == seed]
+
+
+def toy(
+    methods: Iterable[str] = METHODS,
+    seeds: Iterable[int] = SEEDS,
+    steps: int = STEPS,
+    every: int = EVERY,
+) -> Toy:
+    """Train every method with every seed; the original takes about half a minute on one core.
+
+    Args:
+        methods: Some of `METHODS`.
+        seeds: Seeds.
+        steps: Updates; 500 in the paper.
+        every: Updates from one snapshot to the next; 100 in the paper.
+
+    Raises:
+        VaelibError: An unknown method, no step, or `every` does not divide `steps`.
+
+    Example:
+        >>> toy(["dg"], seeds=[0], steps=2, every=1).results.columns.to_list()[:3]
+        ['method', 'seed', 'marginal_kl']
+    """
+    if steps < 1 or every < 1 or steps % every:
+        raise VaelibError(f"steps={steps}, every={every}: give steps that `every` divides.")
+    rows, snapshots = [], []
+    for method in methods:
+        for seed in seeds:
+            config = toy_config(method, seed)
+            with machine(config):
+                built = build(config, POINTS)
+                snapshots += train(built, config, steps, every)
+                rows.append({"method": method, "seed": seed, **measure(built, config)})
+    return Toy(pd.DataFrame(rows), snapshots)
+
+
+def toy_config(method: str, seed: int = 0) -> Config:
+    """The parts and settings of one method on the toy.
+
+    Raises:
+        VaelibError: The method is not one of `METHODS`.
+    """
+    check_name(method, METHODS, "method of the toy")
+    given = _PARTS | _PLAIN | _OPTIONS.get(method, {})
+    return resolve(method, data="toy", seed=seed, batch_size=BATCH, lr=LR, **given)
+
+
+def train(built: Built, config: Config, steps: int = STEPS, every: int = EVERY) -> list[Snapshot]:
+    """Train in place: 16 fixed batches of 8 consecutive points, in turn, beginning with batch 1.
+
+    Args:
+        built: Model and objective.
+        config: Of which method, seed and learning rate count.
+        steps, every: As in `toy`.
+
+    Returns:
+        A snapshot after every `every` updates.
+    """
+    model, objective = built.model, built.objective
+    batches = torch.arange(POINTS).view(-1, BATCH)
+    noise = make_generator(config.seed, "noise")
+    adam = torch.optim.Adam([*model.parameters(), *objective.parameters()], lr=config.lr)
+    snapshots = []
+    for step in range(1, steps + 1):
+        outputs = model(batches[step % len(batches)], noise)
+        loss, _ = objective(outputs, built.schedule.final, noise)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()  # moves all 128 points, those outside the batch by their momentum
+        if step % every == 0:
+            snapshots.append(Snapshot(config.method, config.seed, step, *_posteriors(built)))
+    return snapshots
+
+
+def _all(built: Built) -> Distribution:
+    return built.model.encode(torch.arange(POINTS))
+
+
+@torch.no_grad()
+def _posteriors(built: Built) -> tuple[Tensor, Tensor]:
+    mu, logvar = mean_logvar(_all(built))
+    return mu.clone(), logvar.clone()
+
+
+@torch.no_grad()
+def measure(built: Built, config: Config) -> dict[str, float]:
+    """The final numbers of a trained toy, as in `Toy.results`."""
+    mu, logvar = _posteriors(built)
+    points, noise = torch.arange(POINTS), make_generator(config.seed, "evaluate")
+    z = rsample(_all(built), (SAMPLES,), noise)
+    named = built.model.decoder.network(z).argmax(dim=-1)
+    return {
+        "marginal_kl": float(unit_divergences(mu, logvar, direction="q||p").sum()),
+        "accuracy": float((named == points).double().mean()),
+        "mean_kl": float(kl_normal(mu, logvar).sum(dim=1).mean()),
+        "mi_global": mutual_information(mu, logvar, estimator="global", samples=SAMPLES),
+        "distortion": -float(built.model.log_likelihood(points, z).mean()),
+    }
