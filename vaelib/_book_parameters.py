@@ -113,7 +113,7 @@ def _distinct(values: list[Any]) -> bool:
 def _dataset_names() -> list[str]:
     from vaelib.data import DATASETS
 
-    return list(DATASETS)
+    return ["study", *DATASETS]
 
 
 SPEC = {
@@ -122,14 +122,14 @@ SPEC = {
         names=profiles,
     ),
     "dataset": ParameterSpec(
-        "str", "a data set's id or an existing folder", "grammar",
-        "an id listed by `vaelib datasets`, or a folder with train.txt, valid.txt and test.txt",
+        "str", "a data set's id, an existing folder, or study", "grammar",
+        "an id listed by `vaelib datasets`, a folder of texts, or study for all of the profile",
         bool, _dataset_names,
     ),
     "seeds": ParameterSpec(
-        "list[int]", "a list of distinct whole numbers >= 0, at least one", "[0, 1]",
-        "one run per method and seed",
-        lambda seeds: len(seeds) > 0 and _distinct(seeds) and min(seeds) >= 0,
+        "list[int]", "a list of distinct whole numbers >= 0", "[0, 1]",
+        "one run per method and seed; an empty list takes the profile's seeds",
+        lambda seeds: _distinct(seeds) and min(seeds, default=0) >= 0,
     ),
     "jobs": ParameterSpec(
         "int", "a whole number >= 1", "2", "runs trained at the same time", lambda n: n >= 1
@@ -141,6 +141,15 @@ SPEC = {
     "methods": ParameterSpec(
         "list[str]", "a list of distinct labels of the study", '["VAE", "BN-VAE(0.6)"]',
         "labels of the study's runs to show; an empty list is all of them", _distinct,
+    ),
+    "steps": ParameterSpec(
+        "int", "a whole number >= 5", "500", "updates of each run", lambda n: n >= 5
+    ),
+    "epochs": ParameterSpec(
+        "int", "a whole number >= 1", "20", "passes over the training split", lambda n: n >= 1
+    ),
+    "train_size": ParameterSpec(
+        "int", "a whole number >= 1", "10000", "sentences trained on", lambda n: n >= 1
     ),
     "train_missing": ParameterSpec(
         "bool", "true or false", "true",

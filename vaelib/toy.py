@@ -7,15 +7,16 @@ posteriors can then be watched in two dimensions, in seconds.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
 from vaelib.build import Built, build, resolve
 from vaelib.config import Config
-from vaelib.distributions import mean_logvar, rsample
+from vaelib.decoders import CategoricalDecoder
+from vaelib.distributions import diagonal_normal, mean_logvar, rsample
 from vaelib.errors import VaelibError, check_name
 from vaelib.layers import make_generator
 from vaelib.metrics import kl_normal, mutual_information, unit_divergences
@@ -26,9 +27,14 @@ POINTS, BATCH, STEPS, EVERY, LR = 128, 8, 500, 100, 0.1
 SEEDS = (0, 1, 2, 3, 4)
 SAMPLES = 512  # of each posterior, in the final numbers alone
 
-_PARTS = {"encoder": "table", "posterior": "split", "decoder": "categorical", "latent_dim": 2}
-_PLAIN = {"init_range": 0.0, "warmup_epochs": 0.0}  # PyTorch's own initialisation, no annealing
-_OPTIONS = {
+_PARTS: dict[str, Any] = {
+    "encoder": "table",
+    "posterior": "split",
+    "decoder": "categorical",
+    "latent_dim": 2,
+}
+_PLAIN = {"init_range": 0.0, "warmup_epochs": 0.0}  # PyTorch's own initialisation; no annealing
+_OPTIONS: dict[str, dict[str, Any]] = {
     "aae": {"critic_samples": 8, "critic_width": 8},
     "wae": {"mmd_samples": 8},
     "dg": {"samples": 8, "aggregation_size": 8, "form": "marginal"},
@@ -143,13 +149,9 @@ def train(built: Built, config: Config, steps: int = STEPS, every: int = EVERY) 
     return snapshots
 
 
-def _all(built: Built) -> Distribution:
-    return built.model.encode(torch.arange(POINTS))
-
-
 @torch.no_grad()
 def _posteriors(built: Built) -> tuple[Tensor, Tensor]:
-    mu, logvar = mean_logvar(_all(built))
+    mu, logvar = mean_logvar(built.model.encode(torch.arange(POINTS)))
     return mu.clone(), logvar.clone()
 
 
@@ -158,8 +160,10 @@ def measure(built: Built, config: Config) -> dict[str, float]:
     """The final numbers of a trained toy, as in `Toy.results`."""
     mu, logvar = _posteriors(built)
     points, noise = torch.arange(POINTS), make_generator(config.seed, "evaluate")
-    z = rsample(_all(built), (SAMPLES,), noise)
-    named = built.model.decoder.network(z).argmax(dim=-1)
+    z = rsample(diagonal_normal(mu, logvar), (SAMPLES,), noise)
+    decoder = built.model.decoder
+    assert isinstance(decoder, CategoricalDecoder)
+    named = decoder.network(z).argmax(dim=-1)
     return {
         "marginal_kl": float(unit_divergences(mu, logvar, direction="q||p").sum()),
         "accuracy": float((named == points).double().mean()),

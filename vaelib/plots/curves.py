@@ -119,46 +119,54 @@ def _likelihoods(axes: Axes, results: pd.DataFrame, families: tuple[str, ...]) -
 def tradeoff(results: pd.DataFrame, families: Iterable[str] = GAUSSIAN) -> Picture:
     """priorLL against postLL, a curve for each family, a panel for each data set.
 
-    Up and to the right is better. On the dotted line both are equal, as in a collapsed VAE.
+    Up and to the right is better. On the dotted line both are equal, as in a collapsed VAE. The
+    last value of the hyper-parameter, the least regularised one, has the larger marker.
 
     Args:
         results: A results table.
         families: The curves; the VAE is marked by itself.
     """
     datasets = list(dict.fromkeys(results["data"])) or [""]
-    figure = picture(4.4 if len(datasets) == 1 else 3.4)
+    names = {family: _from_to(results, family) for family in [*families, "VAE"]}
+    figure = picture(4.6 if len(datasets) == 1 else 3.6)
     panels = figure.subplots(1, len(datasets), squeeze=False)[0]
     for data, axes in zip(datasets, panels, strict=True):
         mine = results[results["data"] == data]
-        for place, family in enumerate([*families, "VAE"]):
-            _plane(axes, mine, family, look_of(family, place))
+        for place, family in enumerate(names):
+            _plane(axes, mine, family, names[family], look_of(family, place))
         _diagonal(axes)
         axes.set(title=data, xlabel="postLL (nats)")
     panels[0].set_ylabel("priorLL (nats)")
     handles = {n: h for a in panels for h, n in zip(*a.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles, loc="outside upper center", ncols=len(handles) or 1)
-    footnote(figure, f"dotted: priorLL = postLL; {seeds_text(results)}")
+    figure.legend(handles.values(), handles, loc="outside upper center", ncols=3)
+    footnote(figure, f"dotted: priorLL = postLL; large: the last value; {seeds_text(results)}")
     return figure
 
 
-def _plane(axes: Axes, results: pd.DataFrame, family: str, look: Look) -> None:
+def _from_to(results: pd.DataFrame, family: str) -> str:
+    """A family's name with the first and the last value of its hyper-parameter."""
+    found = list(points(results, family)["point"])
+    name = NAMES_OF_FAMILIES.get(family, family)
+    if len(set(found)) < 2:
+        return name
+    return f"{name}, {SYMBOLS.get(family, family)} from {found[0]} to {found[-1]}"
+
+
+def _plane(axes: Axes, results: pd.DataFrame, family: str, name: str, look: Look) -> None:
     rows = points(results, family)
     if rows.empty:
         return
     prior, post = (over_seeds(rows, "place", metric) for metric in ("prior_ll", "post_ll"))
-    name = NAMES_OF_FAMILIES.get(family, family)
     bars = {"xerr": post["half"], "yerr": prior["half"], "elinewidth": 0.8}
     axes.errorbar(post["mean"], prior["mean"], label=name, **bars, **look.keywords())
-    names = rows.drop_duplicates("place").set_index("place")["point"]
-    for end in {names.index[0], names.index[-1]} if len(names) > 1 else ():
-        text = f"{SYMBOLS.get(family, family)} = {names[end]}"
-        spot = (post["mean"][end], prior["mean"][end])
-        axes.annotate(text, spot, (5, -4), textcoords="offset points", va="top", fontsize=9)
+    end = (post["mean"].iloc[-1], prior["mean"].iloc[-1])
+    axes.plot(*end, color=look.color, marker=look.marker, markersize=9)
 
 
 def _diagonal(axes: Axes) -> None:
     if axes.has_data():
-        axes.autoscale(False)
+        axes.margins(x=0.1)
+        axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
         axes.axline((0, 0), slope=1, color=INK, linestyle=":", linewidth=1)
 
 
@@ -176,19 +184,18 @@ def interpolation_curves(results: pd.DataFrame, families: Sequence[str] = GAUSSI
     datasets = list(dict.fromkeys(results["data"]))
     if len(datasets) > 1:
         raise VaelibError(f"one data set a picture, not {', '.join(datasets)}; select one.")
-    figure = picture(3.0 * -(-len(families) // 2) + 0.3)
+    figure = picture(3.7 * -(-len(families) // 2) + 0.3)
     panels = figure.subplots(-(-len(families) // 2), 2, squeeze=False, sharey=True)
     for axes in panels.flat[len(families) :]:
         axes.set_visible(False)
     for family, axes in zip(families, panels.flat, strict=False):
         _paths(axes, results, family)
         axes.set(title=NAMES_OF_FAMILIES.get(family, family), xticks=np.linspace(0, 1, 6))
-    for axes in panels[-1]:
-        axes.set_xlabel("λ, from the first sentence to the second")
+        axes.set_xlabel("share of the second sentence in z")
     for axes in panels[:, 0]:
         axes.set_ylabel("Rouge-L F1")
     where = f"{datasets[0]}: " if datasets else ""
-    footnote(figure, f"{where}bands: {seeds_text(results)}")
+    footnote(figure, f"{where}{seeds_text(results)}")
     return figure
 
 
@@ -203,9 +210,14 @@ def _paths(axes: Axes, results: pd.DataFrame, family: str) -> None:
     for place, (point, mine) in enumerate(rows.groupby("point", sort=False)):
         look = Look(COLORS[place % 6], MARKERS[place % len(MARKERS)], LINES[place % 4])
         _path(axes, mine, f"{SYMBOLS.get(family, family)} = {point}", look)
-    axes.legend(ncols=2, columnspacing=1, handlelength=2.6, loc="upper center")
-    low, high = axes.get_ylim()
-    axes.set_ylim(low, high)
+    axes.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.2),
+        ncols=3,
+        columnspacing=0.9,
+        handlelength=2.3,
+        handletextpad=0.4,
+    )
 
 
 def _path(axes: Axes, rows: pd.DataFrame, label: str, look: Look) -> None:

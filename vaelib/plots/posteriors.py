@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from matplotlib.patches import Circle
+from matplotlib.ticker import MaxNLocator
 
 from vaelib.errors import VaelibError
 from vaelib.metrics import kl_normal, unit_divergences
@@ -18,7 +18,6 @@ from vaelib.plots.style import (
     WIDTH,
     Picture,
     as_array,
-    footnote,
     look_of,
     nothing_to_show,
     picture,
@@ -75,7 +74,7 @@ def density_grid(
 def _reference(axes: Axes, color: str) -> None:
     for radius in (1, 2, 3):
         axes.add_patch(
-            Circle((0, 0), radius, fill=False, color=color, linestyle=":", linewidth=0.9)
+            Circle((0, 0), radius, fill=False, color=color, ls=":", linewidth=0.9, zorder=3)
         )
 
 
@@ -101,9 +100,10 @@ def _centres(axes: Axes, mu: np.ndarray) -> None:
     """The posterior means of the first two columns, rasterised."""
     _frame(axes)
     _reference(axes, INK)
-    dense = len(mu) > 500
-    look = {"s": 2.5 if dense else 7, "alpha": 0.45 if dense else 0.9}
-    axes.scatter(mu[:, 0], mu[:, 1], color=BLUE, linewidths=0, rasterized=True, **look)
+    size, alpha = (2.5, 0.45) if len(mu) > 500 else (7, 0.9)
+    axes.scatter(
+        mu[:, 0], mu[:, 1], size, BLUE, linewidths=0, alpha=alpha, rasterized=True, zorder=2
+    )
 
 
 def _two(panel: Panel, ranks: tuple[int, int]) -> tuple[str, np.ndarray, np.ndarray]:
@@ -113,29 +113,80 @@ def _two(panel: Panel, ranks: tuple[int, int]) -> tuple[str, np.ndarray, np.ndar
     return label, as_array(mu)[:, dims], as_array(logvar)[:, dims]
 
 
-def _panels(panels: list[tuple[str, np.ndarray, np.ndarray]], columns: int, note: str) -> Picture:
-    """Blocks of two rows: densities above, centres below."""
-    blocks = -(-len(panels) // columns)
-    side = WIDTH / max(columns, 3)
-    figure = picture(blocks * (2 * side + 0.3) + 0.9)
-    grid = figure.subplots(2 * blocks, columns, sharex=True, sharey=True, squeeze=False)
-    for axes in grid.flat[:]:
-        axes.set_visible(False)
+class _Sheet:
+    """Square panels of equal size on a page as wide as the book: where each one goes, in inches."""
+
+    right, gap, title, foot = 0.06, 0.08, 0.27, 1.35
+
+    def __init__(self, count: int, columns: int, titles_on_top_only: bool) -> None:
+        self.blocks = -(-count // columns)
+        self.left = 0.72 if titles_on_top_only else 0.56  # names take a second line
+        room = WIDTH - self.left - self.right - self.gap * (columns - 1)
+        self.side = min(room / columns, 2.3)
+        self.top_only = titles_on_top_only
+        self.figure = Picture(figsize=(WIDTH, self._depth(2 * self.blocks) + self.foot))
+
+    def _depth(self, row: int) -> float:
+        """From the top edge down to the top of a row of panels."""
+        block = row // 2
+        titles = 1 if self.top_only else block + (row % 2 or block < self.blocks)
+        return titles * self.title + row * (self.side + self.gap)
+
+    def axes(self, row: int, column: int) -> Axes:
+        """New axes at a place."""
+        width, height = self.figure.get_size_inches()
+        x = self.left + column * (self.side + self.gap)
+        y = height - self._depth(row) - self.side
+        box = (x / width, y / height, self.side / width, self.side / height)
+        axes = self.figure.add_axes(box)
+        axes.tick_params(labelleft=column == 0, labelbottom=False)
+        return axes
+
+    def colour_bar(self, image: AxesImage) -> None:
+        """The one scale of all densities, below the panels."""
+        width, height = self.figure.get_size_inches()
+        box = (0.5 - 1.75 / width, 0.92 / height, 3.5 / width, 0.1 / height)
+        axes = self.figure.add_axes(box)
+        bar = self.figure.colorbar(image, cax=axes, orientation="horizontal", extend="max")
+        bar.set_label("density of the aggregated posterior, per unit area", labelpad=2)
+        bar.outline.set_edgecolor(INK)
+
+    def note(self, text: str) -> None:
+        """Two lines at the foot."""
+        height = self.figure.get_size_inches()[1]
+        self.figure.text(0.5, 0.05 / height, text, ha="center", va="bottom", fontsize=9)
+
+
+def _panels(
+    panels: list[tuple[str, np.ndarray, np.ndarray]],
+    columns: int,
+    note: str,
+    names: Sequence[str] = (),
+) -> Picture:
+    """Blocks of two rows, densities above, centres below.
+
+    Args:
+        panels: Label and posteriors in two dimensions, row by row.
+        columns: Panels a row.
+        note: Text at the foot.
+        names: A name for each block; labels are then shown at the top only.
+    """
+    sheet = _Sheet(len(panels), columns, bool(names))
     for i, (label, mu, logvar) in enumerate(panels):
-        above, below = (grid[2 * (i // columns) + row, i % columns] for row in (0, 1))
-        above.set_visible(True)
-        below.set_visible(True)
-        above.set_title(pretty(label), fontsize=9)
+        block, column = divmod(i, columns)
+        above, below = (sheet.axes(2 * block + row, column) for row in (0, 1))
         image = _density(above, mu, logvar)
         _centres(below, mu)
-    for block in range(blocks):
-        grid[2 * block, 0].set_ylabel("density")
-        grid[2 * block + 1, 0].set_ylabel("centres")
-    bar = figure.colorbar(image, ax=grid, location="bottom", shrink=0.5, aspect=40, extend="max")
-    bar.set_label("density of the aggregated posterior, per unit area")
-    bar.outline.set_edgecolor(INK)
-    footnote(figure, note)
-    return figure
+        if block == 0 or not names:
+            above.set_title(pretty(label), fontsize=9, pad=4)
+        if column == 0:
+            start = f"{names[block]}\n" if names else ""
+            above.set_ylabel(f"{start}density", labelpad=1)
+            below.set_ylabel(f"{start}centres", labelpad=1)
+        below.tick_params(labelbottom=i + columns >= len(panels))
+    sheet.colour_bar(image)
+    sheet.note(note)
+    return sheet.figure
 
 
 @styled
@@ -194,9 +245,9 @@ def toy_snapshots(snapshots: Iterable[Snapshot]) -> Picture:
     for method in methods:
         for step in steps:
             snapshot = shown[method, step]
-            label = f"{_TITLES[method]}, step {step}"
-            panels.append((label, as_array(snapshot.mu), as_array(snapshot.logvar)))
-    return _panels(panels, len(steps), f"axes: the two latent dimensions\n{_CIRCLES}")
+            panels.append((f"step {step}", as_array(snapshot.mu), as_array(snapshot.logvar)))
+    note = f"axes: the two latent dimensions\n{_CIRCLES}"
+    return _panels(panels, len(steps), note, [_TITLES[method] for method in methods])
 
 
 def family_of(label: str) -> str:
@@ -224,15 +275,17 @@ def activity(panels: Iterable[Panel]) -> Picture:
         for axes, values in zip(grid, _per_dimension(mu, logvar), strict=True):
             ranks = np.arange(1, len(values) + 1)
             axes.plot(ranks, values, label=pretty(label), markersize=4, **look.keywords())
-    titles = ("variance of the mean", "KL(q(z|x) ‖ p), mean, nats", "KL(p ‖ q(z)), nats")
+    titles = (
+        f"variance of the mean\n(active from {AU} up)",
+        "KL(q(z|x) ‖ p), mean over\nthe data (nats)",
+        f"KL(p ‖ q(z)) (nats)\n(consistent below {CU})",
+    )
     for axes, title, threshold in zip(grid, titles, (AU, None, CU), strict=True):
         axes.set(title=title, xlabel="dimension, by rank")
-        axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         if threshold:
             axes.set_yscale("log")
-            axes.axhline(threshold, color=INK, linestyle=":", linewidth=1.2)
-            name = "active above" if threshold == AU else "consistent below"
-            axes.annotate(name, (0.98, threshold), xycoords=("axes fraction", "data"), ha="right")
+            axes.axhline(threshold, color=INK, linestyle=":", linewidth=1.4)
     if shown:
         figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     else:

@@ -19,7 +19,7 @@ INK = "#7a7a7a"  # contrast 4.3 : 1 on white and on the dark page alike
 WIDTH = 7.5  # inches, the book's column
 DPI = 160
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9.5,
     "axes.titlesize": 10,
     "axes.labelsize": 9.5,
@@ -173,8 +173,9 @@ def seeds_text(rows: pd.DataFrame) -> str:
 def curve(axes: Axes, x: Sequence[float], stats: pd.DataFrame, look: Look, **more: Any) -> None:
     """A line through means with bars of half an interval to either side."""
     bars = stats["half"].to_numpy()
-    style = {"capsize": 2.5, "elinewidth": 1, "markeredgecolor": look.color} | look.keywords()
-    axes.errorbar(x, stats["mean"], yerr=bars if bars.any() else None, **(style | more))
+    style: dict[str, Any] = {"capsize": 2.5, "elinewidth": 1, "markeredgecolor": look.color}
+    style |= look.keywords() | more
+    axes.errorbar(x, stats["mean"], yerr=bars if bars.any() else None, **style)
 
 
 def footnote(figure: Picture, text: str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogFormatter
 
 from vaelib.plots.style import (
     BLUE,
@@ -73,6 +74,8 @@ def history(history: pd.DataFrame, epochs: pd.DataFrame | None = None) -> Pictur
         _validation(grid[0, 0], ends, epochs, "valid_distortion", BLUE)
         _validation(grid[0, 1], ends, epochs, "valid_rate", ORANGE)
     grid[1, 1].set_yscale("log")
+    for which in (grid[1, 1].yaxis.set_major_formatter, grid[1, 1].yaxis.set_minor_formatter):
+        which(LogFormatter(minor_thresholds=(1.5, 0.6)))
     for axes in grid.flat:
         if len(axes.get_legend_handles_labels()[0]) > 1:
             axes.legend()
@@ -85,7 +88,11 @@ def history(history: pd.DataFrame, epochs: pd.DataFrame | None = None) -> Pictur
 def _lines(axes: Axes, table: pd.DataFrame, names: dict[str, str]) -> None:
     shown = {name: color for name, color in names.items() if name in table}
     for name, color in shown.items():
-        style = {"color": color, "linestyle": _LINES.get(name, "-"), "linewidth": 1.3}
+        style: dict[str, Any] = {
+            "color": color,
+            "linestyle": _LINES.get(name, "-"),
+            "linewidth": 1.3,
+        }
         axes.plot(table["step"], table[name], label=_NAMES.get(name, name), **style)
     if not shown:
         nothing_to_show(axes, "not logged")
@@ -96,7 +103,12 @@ def _validation(
 ) -> None:
     values = epochs[column].to_numpy()
     size = min(len(steps), len(values))
-    style = {"color": color, "markerfacecolor": "none", "linestyle": "none", "marker": "o"}
+    style: dict[str, Any] = {
+        "color": color,
+        "markerfacecolor": "none",
+        "linestyle": "none",
+        "marker": "o",
+    }
     label = column.replace("valid_", "validation ")
     axes.plot(steps[:size], values[:size], label=label, **style)
 
@@ -116,6 +128,7 @@ def length_histogram(lengths: Mapping[str, Any]) -> Picture:
         look = look_of("", place)
         style = {"color": look.color, "linestyle": look.line}
         axes.stairs(share, np.arange(len(share) + 1) - 0.5, label=name, **style)
+    axes.set_xlim(left=0.5)
     axes.set(xlabel="tokens a sentence, both markers counted", ylabel="share of sentences")
     axes.legend()
     return figure

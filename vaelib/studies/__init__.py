@@ -8,6 +8,7 @@ from functools import cached_property
 from importlib import resources
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from vaelib.build import options_of, parts, resolve
@@ -18,6 +19,7 @@ from vaelib.published import published
 from vaelib.run import Run, key_of
 from vaelib.store import Entry, Store, default_store
 
+Panel = tuple[str, np.ndarray, np.ndarray]
 _RUN_KEYS = ("label", "family", "method", "sweep", "total_for_latent")
 
 
@@ -269,6 +271,23 @@ class Study:
             (labels.get(_plain(m), m), c): float(v)
             for m, c, v in zip(mine["model"], mine["metric"], mine["value"], strict=True)
         }
+
+    def panels(self, name: str, data: str, seed: int | None = None) -> list[Panel]:
+        """(label, mu [N, D], logvar [N, D]) of an item's runs on one data set and seed.
+
+        Args:
+            name: An item, whose order is kept.
+            data: A data set of the study.
+            seed: None takes the first seed that has arrays.
+        """
+        order = self.labels_of(name)
+        mine = [(p, r) for p, r in self.found if p.data == data and p.label in order]
+        mine = [(p, r) for p, r in mine if r.entry.arrays_path is not None]
+        chosen = seed if seed is not None else next((p.seed for p, _ in mine), None)
+        found = {p.label: r.posterior for p, r in mine if p.seed == chosen}
+        return [
+            (x, found[x]["mu"], found[x]["logvar"]) for x in order if "logvar" in found.get(x, ())
+        ]
 
     def declared(self) -> dict[tuple[str, str], list[str]]:
         """(profile, data) -> labels planned, for the ledger."""

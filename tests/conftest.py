@@ -1,0 +1,55 @@
+"""Shared by all tests: one thread, a store of its own, and the small corpus most of them use."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from vaelib.build import load_data, resolve
+from vaelib.config import Config
+from vaelib.data import Corpus
+from vaelib.layers import Shape
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests marked `gpu` say why they do not run where there is none."""
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device; there is none here"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """No test writes to the checkout's `runs/`; torch keeps to one thread."""
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VAELIB_STORE", str(root))
+        yield root
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """A fresh generator."""
+    return torch.Generator().manual_seed(11)
+
+
+@pytest.fixture
+def shape() -> Shape:
+    """Small sizes, all different."""
+    return Shape(vocab_size=13, embedding_dim=5, hidden_dim=7, latent_dim=4)
+
+
+@pytest.fixture(scope="session")
+def smoke() -> Config:
+    """The plain VAE at the smoke profile on `grammar`."""
+    return resolve("vae", data="grammar", profile="smoke")
+
+
+@pytest.fixture(scope="session")
+def corpus(smoke: Config) -> Corpus:
+    """Its 96 + 32 + 32 sentences."""
+    return load_data(smoke)

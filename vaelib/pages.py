@@ -1,0 +1,142 @@
+"""The tables of the book's pages, as DataFrames made of results, ledgers and registries."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from vaelib.objectives import METHODS
+from vaelib.run import Run
+from vaelib.studies import Study
+
+SHOWN = ("prior_ll", "post_ll", "nll_iw500", "kl", "mi_global", "au", "cu_pq", "cu_qp")
+
+
+def means(results: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Mean and standard deviation over seeds of every numeric column, as "mean ± sd"."""
+    groups = results.drop(columns=["seed", "profile"], errors="ignore").groupby(by, sort=False)
+    mean, sd = groups.mean(), groups.std(ddof=1)
+    text = {c: [_spread(m, s) for m, s in zip(mean[c], sd[c], strict=True)] for c in mean}
+    return pd.DataFrame(text, index=mean.index).reset_index()
+
+
+def _spread(mean: float, sd: float) -> str:
+    return f"{mean:.3f}" if pd.isna(sd) else f"{mean:.3f} ± {sd:.3f}"
+
+
+def statistics(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Data sets, "published | obtained" in each cell (DG-VAE Table 1)."""
+    names = {"n_train": "train", "n_valid": "valid", "n_test": "test"}
+    names |= {"vocab_size": "vocabulary", "length_mean": "mean length", "length_std": "sd length"}
+    table = []
+    for row in rows:
+        printed, mine = row["published"] or {}, row["statistics"] or {}
+        cells = {n: f"{_number(printed.get(k))} | {_number(mine.get(k))}" for k, n in names.items()}
+        table.append({"id": row["id"], "at hand": "yes" if row["available"] else "no", **cells})
+    return pd.DataFrame(table)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
+
+
+def interpolations(study: Study, item: str, data: str) -> pd.DataFrame:
+    """The first interpolation of each of an item's runs: a row a step, a column a model."""
+    labels = study.labels_of(item)
+    first = {p.label: r for p, r in reversed(study.found) if p.data == data and p.label in labels}
+    columns: dict[str, list[str]] = {}
+    for label in (x for x in labels if x in first):
+        pair = first[label].texts["interpolations"][0]
+        path = [" ".join(words) for words in pair["path"]]
+        columns[label] = [f"[a] {' '.join(pair['a'])}", *path, f"[b] {' '.join(pair['b'])}"]
+    longest = max((len(c) for c in columns.values()), default=0)
+    steps = ["a", *(f"{i / max(1, longest - 3):.1f}" for i in range(longest - 2)), "b"]
+    return pd.DataFrame({"lambda": steps, **columns}) if columns else pd.DataFrame()
+
+
+def runs(found: Mapping[str, Run]) -> pd.DataFrame:
+    """The main metrics of some runs, a row a run."""
+    rows = [{"run": name, **{k: run.metrics[k] for k in SHOWN}} for name, run in found.items()]
+    return pd.DataFrame(rows).round(2)
+
+
+def ledger(claims: pd.DataFrame) -> pd.DataFrame:
+    """The columns of the ledger that a page shows."""
+    columns = ["id", "statement", "data", "published", "obtained", "interval", "tolerance"]
+    return claims[[*columns, "verdict", "note"]]
+
+
+def verdict_counts(claims: pd.DataFrame) -> pd.DataFrame:
+    """How many claims met which verdict, a row a paper and data set."""
+    counts = pd.crosstab([claims["paper"], claims["data"]], claims["verdict"].astype(str))
+    return counts.reset_index().rename_axis(columns=None)
+
+
+def methods() -> pd.DataFrame:
+    """Every registered method as its difference from the VAE."""
+    rows = [
+        {
+            "method": name,
+            "title": entry.title,
+            "paper": entry.paper,
+            "equation": entry.equation,
+            "in a sentence": entry.summary,
+            "differs from vae": entry.differs,
+        }
+        for name, entry in METHODS.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def method_formulas() -> str:
+    """Each method's formula as Markdown."""
+    return "\n\n".join(f"**{e.title}** ({e.paper})\n\n$$ {e.formula} $$" for e in METHODS.values())
+
+
+def coverage(studies: Mapping[str, Study]) -> pd.DataFrame:
+    """Planned, found and stale runs of each study and data set."""
+    rows = []
+    for paper, study in studies.items():
+        for data in study.data:
+            planned = sum(p.data == data for p in study.planned())
+            mine = [r for p, r in study.found if p.data == data]
+            stale = sum(r.stale for r in mine)
+            where = {"paper": paper, "profile": study.profile, "data": data}
+            rows.append(where | {"planned": planned, "there": len(mine), "stale": stale})
+    return pd.DataFrame(rows)
+
+
+def provenance(studies: Mapping[str, Study]) -> pd.DataFrame:
+    """A row a run: what, when, where, how long, by which code."""
+    rows = []
+    for paper, study in studies.items():
+        for plan, run in study.found:
+            about = run.provenance
+            rows.append(
+                {
+                    "paper": paper,
+                    "label": plan.label,
+                    "data": plan.data,
+                    "seed": plan.seed,
+                    "key": str(run.entry.key),
+                    "stale": run.stale,
+                    "started": about["started"],
+                    "train s": about["train_seconds"],
+                    "evaluate s": about["evaluate_seconds"],
+                    "device": about["device"],
+                    "torch": about["versions"]["torch"],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def machines(studies: Mapping[str, Study]) -> pd.DataFrame:
+    """Devices and versions behind the records, with the time they took."""
+    table = provenance(studies)
+    if table.empty:
+        return table
+    groups = table.groupby(["device", "torch"], sort=False)
+    hours = groups[["train s", "evaluate s"]].sum().sum(axis=1) / 3600
+    return pd.DataFrame({"runs": groups.size(), "hours": hours.round(2)}).reset_index()

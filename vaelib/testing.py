@@ -1,0 +1,267 @@
+"""The conformance suite: what every term, part and method must keep, as plain functions.
+
+A part of your own passes when these raise nothing, e.g. in your tests:
+
+>>> from vaelib.testing import check_term
+>>> check_term("free_bits", target=2.0)
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, kl_divergence
+
+from vaelib.build import Built, build, load_data, resolve
+from vaelib.config import Config
+from vaelib.data import Corpus
+from vaelib.decoders import DECODERS, LSTMDecoder
+from vaelib.distributions import rsample
+from vaelib.encoders import ENCODERS, LSTMEncoder
+from vaelib.layers import Shape, make_generator, uniform_init_
+from vaelib.model import VAE, Outputs
+from vaelib.objectives import TERMS, Term
+from vaelib.posteriors import POSTERIORS, GaussianPosterior
+from vaelib.priors import PRIORS
+from vaelib.run import run_config
+from vaelib.store import STATE, Store
+from vaelib.train import Training, fit, run_epoch, validate
+
+SHAPE = Shape(vocab_size=12, embedding_dim=6, hidden_dim=8, latent_dim=4)
+SIZE, LENGTH = 8, 6
+QUICK = {"data": "grammar", "profile": "smoke", "epochs": 3, "lr": 0.01}
+
+
+def _require(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise AssertionError(sentence)
+
+
+def sentences(size: int = SIZE, length: int = LENGTH, vocab_size: int = 12) -> Tensor:
+    """Random sentences `[size, length]` with both markers, always the same ones."""
+    words = torch.randint(
+        4, vocab_size, (size, length), generator=make_generator(0, "testing/words")
+    )
+    words[:, 0], words[:, -1] = 1, 2
+    return words
+
+
+def _gradients_reach(parameters: Iterable[tuple[str, nn.Parameter]], what: str) -> None:
+    """Every parameter has a finite gradient that is not all zero."""
+    for name, parameter in parameters:
+        _require(parameter.grad is not None, f"{what}: no gradient reaches {name}")
+        finite = torch.isfinite(parameter.grad).all()
+        _require(bool(finite), f"{what}: the gradient of {name} is not finite")
+        _require(bool(parameter.grad.any()), f"{what}: the gradient of {name} is zero everywhere")
+
+
+def _twice(call: Callable[[torch.Generator], Tensor], what: str) -> Tensor:
+    """Call twice with the same seed; the values agree and torch's global state is left alone."""
+    before = torch.get_rng_state()
+    first, second = (call(torch.Generator().manual_seed(7)) for _ in range(2))
+    _require(torch.equal(first, second), f"{what}: the same generator gives different values")
+    _require(bool(torch.isfinite(first).all()), f"{what}: a value is not finite")
+    untouched = torch.equal(before, torch.get_rng_state())
+    _require(untouched, f"{what}: it draws from torch's global generator, not from its own")
+    return first
+
+
+def _tiny_model() -> VAE:
+    prior = PRIORS["normal"](SHAPE)
+    model = VAE(LSTMEncoder(SHAPE), GaussianPosterior(8, SHAPE), prior, LSTMDecoder(SHAPE))
+    uniform_init_(model, 1.5, 1.5, make_generator(0, "testing/init"))
+    return model
+
+
+def check_term(name_or_class: str | type[Term], **options: Any) -> None:
+    """Check a term: finite, of its scope's shape, differentiable, free of hidden state.
+
+    Args:
+        name_or_class: A registered term, or a class.
+        options: Options of the term.
+
+    Raises:
+        AssertionError: A contract is broken; the message names it.
+    """
+    what = f"term {name_or_class!r}"
+    part = TERMS[name_or_class] if isinstance(name_or_class, str) else name_or_class
+    term, model, x = part(SHAPE, **options), _tiny_model(), sentences()
+
+    def value(generator: torch.Generator) -> Tensor:
+        return term(model(x, generator), generator)
+
+    _require(term.scope in ("example", "batch"), f"{what}: scope is {term.scope!r}")
+    for mode in (False, True):
+        model.train(mode)
+        term.train(mode)
+        penalty = _twice(value, what)
+        wanted = (SIZE,) if term.scope == "example" else ()
+        _require(penalty.shape == wanted, f"{what}: shape {tuple(penalty.shape)}, not {wanted}")
+    penalty.sum().backward()
+    inference = nn.ModuleDict({"encoder": model.encoder, "posterior": model.posterior})
+    _gradients_reach(inference.named_parameters(), what)
+    _gradients_reach(term.named_parameters(), what)
+
+
+def check_posterior(name_or_class: str | type[nn.Module], **options: Any) -> None:
+    """Check a posterior family: shapes, reparameterised samples, a KL to its prior.
+
+    Args:
+        name_or_class: A registered posterior family, or a class.
+        options: Its options.
+
+    Raises:
+        AssertionError: A contract is broken; the message names it.
+    """
+    what = f"posterior family {name_or_class!r}"
+    part = POSTERIORS[name_or_class] if isinstance(name_or_class, str) else name_or_class
+    posterior = part(2 * SHAPE.latent_dim, SHAPE, **options)
+    noise = make_generator(0, "testing/features")
+    h = torch.randn(SIZE, 2 * SHAPE.latent_dim, generator=noise, requires_grad=True)
+    q: Distribution = posterior(h)
+    p = PRIORS["normal" if isinstance(q, Independent) else "uniform_sphere"](SHAPE)()
+    shapes = (tuple(q.batch_shape), tuple(q.event_shape))
+    _require(shapes == ((SIZE,), (SHAPE.latent_dim,)), f"{what}: batch and event are {shapes}")
+    z = _twice(lambda generator: rsample(q, (3,), generator), what)
+    _require(z.shape == (3, SIZE, SHAPE.latent_dim), f"{what}: samples are {tuple(z.shape)}")
+    _require(q.log_prob(z).shape == (3, SIZE), f"{what}: log_prob has a wrong shape")
+    rate = kl_divergence(q, p)
+    _require(rate.shape == (SIZE,) and bool((rate >= -1e-5).all()), f"{what}: KL is {rate}")
+    rsample(q, (), noise).square().mul(torch.arange(SHAPE.latent_dim)).sum().backward()
+    _gradients_reach(posterior.named_parameters(), what)
+    _require(h.grad is not None and bool(h.grad.any()), f"{what}: no gradient reaches the encoder")
+    alone = posterior.eval()(h[:1]).mean
+    _require(bool(torch.isfinite(alone).all()), f"{what}: a single example gives {alone}")
+
+
+def check_encoder(name_or_class: str | type[nn.Module], x: Tensor | None = None) -> None:
+    """Check an encoder: one vector an example, the same alone as in company.
+
+    Args:
+        name_or_class: A registered encoder, or a class.
+        x: A batch; None takes sentences `[B, T]`.
+
+    Raises:
+        AssertionError: A contract is broken; the message names it.
+    """
+    what = f"encoder {name_or_class!r}"
+    part = ENCODERS[name_or_class] if isinstance(name_or_class, str) else name_or_class
+    encoder, x = part(SHAPE), sentences() if x is None else x
+    h = _twice(lambda _: encoder(x), what)
+    wanted = (len(x), encoder.output_dim)
+    _require(h.shape == wanted, f"{what}: shape {tuple(h.shape)}, not {wanted}")
+    alone = encoder(x[:1])
+    _require(torch.allclose(alone, h[:1], atol=1e-6), f"{what}: the other examples change h")
+    h.square().sum().add(h.sum()).backward()
+    _gradients_reach(encoder.named_parameters(), what)
+
+
+def check_decoder(
+    name_or_class: str | type[nn.Module], x: Tensor | None = None, **options: Any
+) -> None:
+    """Check a decoder: log-likelihoods of one and of several codes an example, noise, gradients.
+
+    Args:
+        name_or_class: A registered decoder, or a class.
+        x: A batch; None takes sentences `[B, T]`.
+        options: Its options.
+
+    Raises:
+        AssertionError: A contract is broken; the message names it.
+    """
+    what = f"decoder {name_or_class!r}"
+    part = DECODERS[name_or_class] if isinstance(name_or_class, str) else name_or_class
+    decoder, x = part(SHAPE, **options), sentences() if x is None else x
+    z = torch.randn(2 * len(x), SHAPE.latent_dim, generator=make_generator(0, "testing/codes"))
+    z.requires_grad_()
+    _twice(lambda generator: decoder.train()(x, z, generator), what)
+    log_px = _twice(lambda generator: decoder.eval()(x, z, generator), what)
+    _require(log_px.shape == (len(z),), f"{what}: shape {tuple(log_px.shape)}, not {(len(z),)}")
+    _require(bool((log_px <= 0).all()), f"{what}: a log-likelihood is positive")
+    second = decoder(x, z[len(x) :])
+    same = torch.allclose(second, log_px[len(x) :], atol=1e-4)
+    _require(same, f"{what}: k codes an example are not read as k copies of the batch")
+    log_px.sum().backward()
+    _gradients_reach(decoder.named_parameters(), what)
+    _require(z.grad is not None and bool(z.grad.any()), f"{what}: no gradient reaches z")
+
+
+def check_method(name: str, **overrides: Any) -> None:
+    """Check a method end to end on a slice of `grammar`, in seconds.
+
+    Shapes and units of a forward pass, gradients, two runs with the same bits, resuming from the
+    middle of an epoch, the stored weights, and that it learns.
+
+    Args:
+        name: A registered method.
+        overrides: Changes to its configuration.
+
+    Raises:
+        AssertionError: A contract is broken; the message names it.
+    """
+    config = resolve(name, **(QUICK | overrides))
+    corpus = load_data(config)
+    built = build(config, len(corpus.vocabulary))
+    _check_step(name, built, corpus.train.gather(corpus.train.buckets(SIZE)[-1]))
+    batches = [corpus.valid.gather(i) for i in corpus.valid.buckets(config.batch_size)]
+    with tempfile.TemporaryDirectory() as place:
+        whole = fit(config, corpus, Path(place, "whole"))
+        before, after = (
+            validate(b, batches, make_generator(0, "testing/valid"))["distortion"]
+            for b in (build(config, len(corpus.vocabulary)), whole.built)
+        )
+        _require(after < before, f"{name}: the distortion went from {before} to {after}")
+        _same(whole, _interrupted(config, corpus, Path(place)), f"{name}, resumed")
+        made = run_config(config, store=Store(Path(place, "runs")))
+        kept, mine = made.model().state_dict(), whole.built.model.state_dict()
+        equal = all(torch.equal(kept[k], v) for k, v in mine.items())
+        _require(equal, f"{name}: a second run, or its stored weights, differ from the first")
+
+
+def _check_step(name: str, built: Built, x: Tensor) -> None:
+    """One forward and backward pass: shapes, signs, gradients of everything that is trained."""
+    generator = torch.Generator().manual_seed(0)
+    outputs: Outputs = built.model.train()(x, generator)
+    for what in ("log_px", "rate", "distortion", "elbo"):
+        value = getattr(outputs, what)
+        _require(value.shape == (len(x),), f"{name}: {what} has shape {tuple(value.shape)}")
+        _require(bool(torch.isfinite(value).all()), f"{name}: {what} is not finite")
+    _require(bool((outputs.log_px < 0).all()), f"{name}: a log-likelihood is not negative")
+    _require(bool((outputs.rate > -1e-5).all()), f"{name}: a rate is negative")
+    loss, parts = built.objective.train()(outputs, 1.0, generator)
+    _require(all(v.shape == () for v in parts.values()), f"{name}: a part is not a scalar")
+    loss.backward()
+    _gradients_reach(built.model.named_parameters(), name)
+    _gradients_reach(built.objective.named_parameters(), name)
+
+
+class _Interrupt(Exception):
+    """Stands in for a kill."""
+
+
+def _interrupted(config: Config, corpus: Corpus, place: Path) -> Training:
+    """Stop in the middle of the first epoch, then go on with a new `Training`."""
+    training = Training(config, corpus)
+    stop_at = max(1, len(training.batches) // 2)
+
+    def watch(phase: str, done: int, total: int, values: dict[str, float]) -> None:
+        if done == stop_at:
+            training.save(place / STATE)
+            raise _Interrupt
+
+    try:
+        run_epoch(training, place / STATE, watch)
+    except _Interrupt:
+        return fit(config, corpus, place)
+    raise AssertionError(f"{config.method}: the run was over before it could be interrupted")
+
+
+def _same(one: Training, other: Training, what: str) -> None:
+    """Both trainings ended with the same bits."""
+    pairs = zip(one.best.items(), other.best.values(), strict=True)
+    for (name, a), b in pairs:
+        _require(torch.equal(a, b), f"{what}: {name} differs")
+    _require((one.history == other.history).all(), f"{what}: the histories differ")
