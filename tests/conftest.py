@@ -51,5 +51,5 @@ def smoke() -> Config:
 
 @pytest.fixture(scope="session")
 def corpus(smoke: Config) -> Corpus:
-    """Its 96 + 32 + 32 sentences."""
+    """Its sentences, a slice of each split."""
     return load_data(smoke)

@@ -64,9 +64,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-# ---------------------------------------------------------------- parameters
-
-
 def test_parameters_are_read_with_type_default_and_help(notebook: Path) -> None:
     found = {p.name: p for p in book.parameters(notebook)}
     assert list(found) == ["profile", "seeds", "rate", "train_missing"]
@@ -202,9 +199,6 @@ def test_good_parameters_pass_inside_a_notebook_and_outside_one() -> None:
         book.check_parameters({"seeds": "[0]"})
 
 
-# ---------------------------------------------------------------- running
-
-
 def test_run_writes_the_executed_copy(notebook: Path, tmp_path: Path) -> None:
     out = book.run_notebook(
         notebook, {"profile": "smoke", "seeds": [7]}, tmp_path / "a" / "out.ipynb"
@@ -226,9 +220,6 @@ def test_a_failed_run_leaves_its_log_and_no_notebook(tmp_path: Path) -> None:
         book.run_notebook(path, {}, tmp_path / "a" / "out.ipynb")
     assert [file.name for file in (tmp_path / "a").iterdir()] == ["out.log"]
     assert "KeyError" in (tmp_path / "a" / "out.log").read_text()
-
-
-# ---------------------------------------------------------------- building
 
 
 @pytest.mark.slow
@@ -277,9 +268,6 @@ def test_outside_a_checkout_there_is_no_book(
 def test_serve_without_a_site_says_how_to_build_one(project: Path) -> None:
     with pytest.raises(VaelibError, match="vaelib book build --profile smoke"):
         book.serve("smoke")
-
-
-# ---------------------------------------------------------------- looking over
 
 
 def executed(*outputs: dict[str, Any], tags: tuple[str, ...] = ()) -> dict[str, Any]:

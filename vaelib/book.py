@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import IO, Any
 
@@ -122,7 +122,7 @@ def _why(name: str, error: Exception, log: Path) -> str:
     kind = getattr(error, "ename", type(error).__name__)
     said = str(getattr(error, "evalue", error)).strip().split("\n")[0]
     if kind == VaelibError.__name__:
-        return said
+        return f"notebook {name}: {said}"
     return f"notebook {name} stopped with {kind}: {said} (traceback in {log})."
 
 
@@ -194,8 +194,12 @@ def _fresh(folder: Path, name: str, values: Mapping[str, Any]) -> bool:
 
 
 def _run_all(given: Mapping[str, Mapping[str, Any]], folder: Path, jobs: int) -> Iterator[str]:
-    """Execute notebooks, `jobs` at a time; yields each name when its copy is there."""
-    start = time.monotonic()
+    """Execute notebooks, `jobs` at a time; yields each name when its copy is there.
+
+    Raises:
+        VaelibError: Some stopped; raised when the others are done.
+    """
+    start, wrong = time.monotonic(), []
     with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
         running = {
             pool.submit(run_notebook, name, values, folder / f"{name}.ipynb"): name
@@ -203,12 +207,19 @@ def _run_all(given: Mapping[str, Mapping[str, Any]], folder: Path, jobs: int) ->
         }
         try:
             for number, future in enumerate(as_completed(running), 1):
-                future.result()
-                seconds = time.monotonic() - start
-                _say(f"[{number}/{len(given)}] {running[future]} executed, {seconds:.0f} s so far")
-                yield running[future]
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+                seconds = f"{time.monotonic() - start:.0f} s so far"
+                if error := future.exception():
+                    wrong.append(str(error))
+                    _say(f"[{number}/{len(given)}] {error} {seconds}")
+                else:
+                    _say(f"[{number}/{len(given)}] {running[future]} executed, {seconds}")
+                    yield running[future]
+        except BaseException:  # interrupted: neither wait for what runs nor begin what is queued
+            for worker in active_children():
+                worker.terminate()
+            raise
+    if wrong:
+        raise VaelibError("; ".join(wrong))
 
 
 # ---------------------------------------------------------------- building the site

@@ -77,11 +77,12 @@ class ScaledBatchNorm(nn.Module):
     Args:
         dim: Features D.
         gamma: The fixed scale; no gradient reaches it.
+        eps: Added to the variance; features of less variance than this escape the normalisation.
     """
 
-    def __init__(self, dim: int, gamma: float) -> None:
+    def __init__(self, dim: int, gamma: float, eps: float = 1e-5) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(dim, eps=1e-5, momentum=0.1, affine=False)
+        self.norm = nn.BatchNorm1d(dim, eps=eps, momentum=0.1, affine=False)
         self.shift = nn.Parameter(torch.zeros(dim))
         self.gamma = gamma
 

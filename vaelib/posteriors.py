@@ -70,17 +70,21 @@ class BatchNormPosterior(nn.Module):
         in_features: Width of the encoder's output.
         shape: Sizes.
         gamma: Fixed scale of the normalised means, > 0.
+        norm_eps: Added to the variance, 1e-5 in the published code. The floor only holds while the
+            raw means vary by more than this; under Adam they shrink below it and the KL escapes.
 
     Raises:
-        VaelibError: gamma is not positive.
+        VaelibError: gamma or norm_eps is not positive.
     """
 
-    def __init__(self, in_features: int, shape: Shape, *, gamma: float = 0.6) -> None:
+    def __init__(
+        self, in_features: int, shape: Shape, *, gamma: float = 0.6, norm_eps: float = 1e-5
+    ) -> None:
         super().__init__()
-        if gamma <= 0:
-            raise VaelibError(f"gamma={gamma}: the scale of the batch norm must be positive.")
+        if min(gamma, norm_eps) <= 0:
+            raise VaelibError(f"gamma={gamma}, norm_eps={norm_eps}: both must be positive.")
         self.linear = _heads(in_features, shape)
-        self.norm = ScaledBatchNorm(shape.latent_dim, gamma)
+        self.norm = ScaledBatchNorm(shape.latent_dim, gamma, norm_eps)
 
     def forward(self, h: Tensor) -> Distribution:
         """Map `h [B, H]` to a diagonal normal with event shape [D]."""

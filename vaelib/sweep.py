@@ -8,11 +8,13 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from vaelib.config import Config
+from vaelib.data import available
 from vaelib.errors import VaelibError
 from vaelib.run import run_config
 from vaelib.store import Store
@@ -186,15 +188,20 @@ def open_study(
         device=device,
         **overrides,
     )
-    todo, planned = opened.missing(), len(opened.planned())
-    if train_missing and todo:
-        run_study(opened, jobs=jobs)
-    stale = sum(run.stale for _, run in opened.found)
-    trained = len(todo) if train_missing else 0
+    asked = dataset != "study"  # then the data may be fetched, and an error is the answer
+    at_hand = {name for name in opened.data if asked or Path(name).is_dir() or available(name)}
+    todo = [plan for plan in opened.missing() if train_missing and plan.data in at_hand]
+    if todo:
+        execute(todo, opened.store, jobs=jobs)
+    stale = sum(run.stale for _, run in opened.refresh().found)
     print(
-        f"{len(opened.found)} of {planned} runs are there: {trained} trained just now, "
-        f"{stale} made by older code."
+        f"{len(opened.found)} of {len(opened.planned())} runs are there: {len(todo)} trained just "
+        f"now, {stale} made by older code."
     )
+    for name in sorted(set(opened.data) - at_hand):
+        lacking = sum(plan.data == name for plan in opened.missing())
+        if lacking:
+            print(f"{name}: {lacking} runs are missing and its data is not at hand.")
     return opened
 
 

@@ -3,6 +3,7 @@
 import html
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -11,7 +12,7 @@ from vaelib.studies import Study
 
 STALE = "†"
 _NOTES = {
-    "stale": f"{STALE} made by older code; `vaelib sweep` makes it anew.",
+    "stale": f"{STALE} made by older code; `vaelib study PAPER --stale` makes it anew.",
     "same": "Cells: published | obtained (difference), obtained as mean ± sd over seeds.",
     "other": "Cells: published | obtained, obtained as mean ± sd over seeds. Published on other "
     "data: compare directions only.",
@@ -175,27 +176,41 @@ class Shown:
 
     def _repr_html_(self) -> str:
         """A box that scrolls sideways; no colours, so that light and dark pages both fit."""
-        body = _flat(self.table).to_html(classes="dataframe", border=0, index=False, escape=True)
-        head = f"<p><strong>{html.escape(self.caption)}</strong></p>" if self.caption else ""
+        body = _words(self.table).to_html(border=0, index=False)
+        head = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        body = body.replace("<thead>", f"{head}<thead>", 1)
         foot = "<br>".join(html.escape(note) for note in self.notes)
         foot = f"<p><small>{foot}</small></p>" if foot else ""
-        return f'<div>{head}<div style="overflow-x: auto">{body}</div>{foot}</div>'
+        return f'<div style="overflow-x: auto">{body}</div>{foot}'
 
     def __repr__(self) -> str:
-        text = _flat(self.table).to_string(index=False) if len(self.table) else "(empty)"
+        text = _words(self.table).to_string(index=False) if len(self.table) else "(empty)"
         return "\n".join([*([self.caption] if self.caption else []), text, *self.notes])
 
 
-def show(table: pd.DataFrame, caption: str = "", provenance: str = "") -> Shown:
+def show(table: pd.DataFrame, caption: str = "", provenance: str = "", rows: int = 100) -> Shown:
     """Prepare any table for a notebook.
 
     Args:
         table: A `comparison` (its notes come along) or any other table.
         caption: One line above.
         provenance: As of `provenance`; the last line below.
+        rows: Rows beyond this many are left out, and a note says so.
     """
-    notes = [*table.attrs.get("notes", []), provenance]
-    return Shown(table, caption, tuple(note for note in notes if note))
+    cut = f"The first {rows} of {len(table)} rows." if len(table) > rows else ""
+    notes = [cut, *table.attrs.get("notes", []), provenance]
+    return Shown(table.head(rows), caption, tuple(note for note in notes if note))
+
+
+def _words(table: pd.DataFrame) -> pd.DataFrame:
+    """All cells as text: four digits of a number, a dash for none."""
+    return _flat(table).map(_word)
+
+
+def _word(cell: Any) -> str:
+    if cell is None or cell is pd.NA or cell is pd.NaT or cell != cell:
+        return "–"
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
 
 
 def _flat(table: pd.DataFrame) -> pd.DataFrame:

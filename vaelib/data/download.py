@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import platformdirs
-import pooch
 
 from vaelib.errors import VaelibError
 
@@ -127,6 +126,8 @@ def _retrieve(source: Source, target: Path) -> None:
     new = target.with_name(target.name + ".new")
     mirror = _mirror()
     where = str(mirror / source.path) if isinstance(mirror, Path) else mirror + source.path
+    import pooch  # here, since it is slow and loads widgets in a notebook
+
     known = f"sha256:{source.sha256}" if source.sha256 else None
     copy = _Copy(source, target.with_name(target.name + ".part"), isinstance(mirror, Path))
     with _quiet():
@@ -140,6 +141,8 @@ def _retrieve(source: Source, target: Path) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep pooch from telling the user to write down checksums."""
+    import pooch
+
     logger = pooch.get_logger()
     level = logger.level
     logger.setLevel("WARNING")
@@ -181,6 +184,8 @@ class _Copy:
 
     def _transfer(self, url: str) -> bool:
         """Go on from what is there; returns whether the file is then complete and right."""
+        import pooch
+
         start = self.part.stat().st_size
         if start and not self.source.fault(self.part):
             return True

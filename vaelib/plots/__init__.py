@@ -18,7 +18,7 @@ from vaelib.plots.posteriors import (
     toy_snapshots,
 )
 from vaelib.plots.style import Picture
-from vaelib.plots.training import history, length_histogram
+from vaelib.plots.training import history
 
 __all__ = [
     "Picture",
@@ -28,7 +28,6 @@ __all__ = [
     "dimension_panels",
     "history",
     "interpolation_curves",
-    "length_histogram",
     "likelihood_curves",
     "posterior_panels",
     "toy_snapshots",

@@ -5,30 +5,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import SubFigure
 
 from vaelib.errors import VaelibError
-from vaelib.plots.style import (
-    COLORS,
-    INK,
-    LINES,
-    LOOKS,
-    MARKERS,
-    NAMES,
-    NAMES_OF_FAMILIES,
-    SYMBOLS,
-    Look,
-    Picture,
-    curve,
-    footnote,
-    look_of,
-    nothing_to_show,
-    over_seeds,
-    picture,
-    pretty,
-    rows_of,
-    seeds_text,
-    styled,
-)
+from vaelib.plots import style
+from vaelib.plots.style import Look, Picture, styled
 from vaelib.studies import grid
 
 GAUSSIAN = ("BN", "FB", "beta", "DG")
@@ -48,9 +29,9 @@ def points(results: pd.DataFrame, family: str) -> pd.DataFrame:
     Returns:
         The rows with the columns `point`, the number in words, and `place`, from 0.
     """
-    rows = rows_of(results, [family]).assign(value=lambda t: pd.to_numeric(t["value"]))
+    rows = style.rows_of(results, [family]).assign(value=lambda t: pd.to_numeric(t["value"]))
     if family == "beta":
-        rows = pd.concat([rows_of(results, ["VAE"]).assign(value=1.0), rows])
+        rows = pd.concat([style.rows_of(results, ["VAE"]).assign(value=1.0), rows])
     values = sorted(rows["value"].dropna().unique(), reverse=family == "beta")
     texts = [f"{value:g}" for value in values] + [WHOLE]
     named = rows.assign(point=[WHOLE if pd.isna(v) else f"{v:g}" for v in rows["value"]])
@@ -61,7 +42,7 @@ def points(results: pd.DataFrame, family: str) -> pd.DataFrame:
 def _hyperparameter(axes: Axes, rows: pd.DataFrame, family: str) -> None:
     ticks = rows.drop_duplicates("place")
     axes.set_xticks(ticks["place"], ticks["point"])
-    axes.set_xlabel(SYMBOLS.get(family, family))
+    axes.set_xlabel(style.symbol_of(family))
 
 
 @styled
@@ -75,42 +56,44 @@ def likelihood_curves(
             only one, a row of panels.
         families: A panel for each; a tuple shares one panel. The VAE is the end of the beta curve.
     """
+    if results.empty:
+        return style.blank()
     groups = [(f,) if isinstance(f, str) else tuple(f) for f in families]
-    datasets = list(dict.fromkeys(results["data"])) or [""]
+    datasets = list(dict.fromkeys(results["data"]))
     wide = len(datasets) == 1
     shape = (len(datasets), len(groups)) if wide else (len(groups), len(datasets))
-    figure = picture(2.9 if wide else 1.9 * shape[0] + 0.6)
+    figure = style.picture(2.9 if wide else 1.9 * shape[0] + 0.6)
     panels = figure.subplots(*shape, squeeze=False, sharey="row" if wide else "col")
     panels = panels if wide else panels.T
     for data, row in zip(datasets, panels, strict=True):
         mine = results[results["data"] == data]
         for group, axes in zip(groups, row, strict=True):
             _likelihoods(axes, mine, group)
-            names = " and ".join(NAMES_OF_FAMILIES.get(f, f) for f in group)
+            names = " and ".join(style.name_of(f) for f in group)
             axes.set_title(names if wide else f"{names}, {data}")
     for axes in panels[:, 0] if wide else panels[0]:
         axes.set_ylabel("log-likelihood (nats)")
     about = f"{datasets[0]}: " if wide else ""
     kinds = "filled, solid: priorLL; open, dashed: postLL"
-    footnote(figure, f"{about}{kinds}; {seeds_text(results)}")
+    style.footnote(figure, f"{about}{kinds}; {style.seeds_text(results)}")
     return figure
 
 
 def _likelihoods(axes: Axes, results: pd.DataFrame, families: tuple[str, ...]) -> None:
     empty = True
     for place, family in enumerate(families):
-        rows, look = points(results, family), look_of(family, place)
+        rows, look = points(results, family), style.look_of(family, place)
         if rows.empty:
             continue
         empty = False
         for metric, line, face in (("prior_ll", "-", look.color), ("post_ll", "--", "none")):
-            stats = over_seeds(rows, "place", metric)
+            stats = style.over_seeds(rows, "place", metric)
             more = {"linestyle": line, "markerfacecolor": face}
-            name = NAMES_OF_FAMILIES.get(family, family) if line == "-" else None
-            curve(axes, list(stats.index), stats, look, label=name, **more)
+            name = style.name_of(family) if line == "-" else None
+            style.curve(axes, list(stats.index), stats, look, label=name, **more)
         _hyperparameter(axes, rows, family)
     if empty:
-        nothing_to_show(axes)
+        style.nothing_to_show(axes)
     elif len(families) > 1:
         axes.legend()
 
@@ -126,37 +109,41 @@ def tradeoff(results: pd.DataFrame, families: Iterable[str] = GAUSSIAN) -> Pictu
         results: A results table.
         families: The curves; the VAE is marked by itself.
     """
-    datasets = list(dict.fromkeys(results["data"])) or [""]
+    if results.empty:
+        return style.blank()
+    datasets = list(dict.fromkeys(results["data"]))
     names = {family: _from_to(results, family) for family in [*families, "VAE"]}
-    figure = picture(4.6 if len(datasets) == 1 else 3.6)
+    figure = style.picture(4.6 if len(datasets) == 1 else 3.6)
     panels = figure.subplots(1, len(datasets), squeeze=False)[0]
     for data, axes in zip(datasets, panels, strict=True):
         mine = results[results["data"] == data]
         for place, family in enumerate(names):
-            _plane(axes, mine, family, names[family], look_of(family, place))
+            _plane(axes, mine, family, names[family], style.look_of(family, place))
         _diagonal(axes)
         axes.set(title=data, xlabel="postLL (nats)")
     panels[0].set_ylabel("priorLL (nats)")
     handles = {n: h for a in panels for h, n in zip(*a.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles, loc="outside upper center", ncols=3)
-    footnote(figure, f"dotted: priorLL = postLL; large: the last value; {seeds_text(results)}")
+    style.footnote(
+        figure, f"dotted: priorLL = postLL; large: the last value; {style.seeds_text(results)}"
+    )
     return figure
 
 
 def _from_to(results: pd.DataFrame, family: str) -> str:
     """A family's name with the first and the last value of its hyper-parameter."""
     found = list(points(results, family)["point"])
-    name = NAMES_OF_FAMILIES.get(family, family)
+    name = style.name_of(family)
     if len(set(found)) < 2:
         return name
-    return f"{name}, {SYMBOLS.get(family, family)} from {found[0]} to {found[-1]}"
+    return f"{name}, {style.symbol_of(family)} from {found[0]} to {found[-1]}"
 
 
 def _plane(axes: Axes, results: pd.DataFrame, family: str, name: str, look: Look) -> None:
     rows = points(results, family)
     if rows.empty:
         return
-    prior, post = (over_seeds(rows, "place", metric) for metric in ("prior_ll", "post_ll"))
+    prior, post = (style.over_seeds(rows, "place", metric) for metric in ("prior_ll", "post_ll"))
     bars = {"xerr": post["half"], "yerr": prior["half"], "elinewidth": 0.8}
     axes.errorbar(post["mean"], prior["mean"], label=name, **bars, **look.keywords())
     end = (post["mean"].iloc[-1], prior["mean"].iloc[-1])
@@ -167,7 +154,7 @@ def _diagonal(axes: Axes) -> None:
     if axes.has_data():
         axes.margins(x=0.1)
         axes.set(xlim=axes.get_xlim(), ylim=axes.get_ylim())
-        axes.axline((0, 0), slope=1, color=INK, linestyle=":", linewidth=1)
+        axes.axline((0, 0), slope=1, color=style.INK, linestyle=":", linewidth=1)
 
 
 @styled
@@ -181,35 +168,35 @@ def interpolation_curves(results: pd.DataFrame, families: Sequence[str] = GAUSSI
     Raises:
         VaelibError: The results are of several data sets.
     """
+    if results.empty:
+        return style.blank()
     datasets = list(dict.fromkeys(results["data"]))
     if len(datasets) > 1:
         raise VaelibError(f"one data set a picture, not {', '.join(datasets)}; select one.")
-    figure = picture(3.7 * -(-len(families) // 2) + 0.3)
+    figure = style.picture(3.7 * -(-len(families) // 2) + 0.3)
     panels = figure.subplots(-(-len(families) // 2), 2, squeeze=False, sharey=True)
     for axes in panels.flat[len(families) :]:
         axes.set_visible(False)
     for family, axes in zip(families, panels.flat, strict=False):
         _paths(axes, results, family)
-        axes.set(title=NAMES_OF_FAMILIES.get(family, family), xticks=np.linspace(0, 1, 6))
+        axes.set(title=style.name_of(family), xticks=np.linspace(0, 1, 6))
         axes.set_xlabel("share of the second sentence in z")
     for axes in panels[:, 0]:
         axes.set_ylabel("Rouge-L F1")
-    where = f"{datasets[0]}: " if datasets else ""
-    footnote(figure, f"{where}{seeds_text(results)}")
+    style.footnote(figure, f"{datasets[0]}: {style.seeds_text(results)}")
     return figure
 
 
 def _paths(axes: Axes, results: pd.DataFrame, family: str) -> None:
     """One line for each value of the hyper-parameter, told apart by colour, marker and line."""
-    if rows_of(results, [family, "VAE"]).empty:
-        nothing_to_show(axes)
+    rows = points(style.rows_of(results, [family]), family)
+    if rows.empty:
+        style.nothing_to_show(axes)
         return
-    _path(axes, rows_of(results, ["VAE"]), "VAE", LOOKS["VAE"])
-    rows = points(results, family)
-    rows = rows[rows["family"] == family]
+    _path(axes, style.rows_of(results, ["VAE"]), "VAE", style.LOOKS["VAE"])
     for place, (point, mine) in enumerate(rows.groupby("point", sort=False)):
-        look = Look(COLORS[place % 6], MARKERS[place % len(MARKERS)], LINES[place % 4])
-        _path(axes, mine, f"{SYMBOLS.get(family, family)} = {point}", look)
+        look = style.look_of("", place)
+        _path(axes, mine, f"{style.symbol_of(family)} = {point}", look)
     axes.legend(
         loc="upper center",
         bbox_to_anchor=(0.5, -0.2),
@@ -223,7 +210,7 @@ def _paths(axes: Axes, results: pd.DataFrame, family: str) -> None:
 def _path(axes: Axes, rows: pd.DataFrame, label: str, look: Look) -> None:
     if rows.empty:
         return
-    stats = pd.concat([over_seeds(rows, "label", column) for column in ROUGE])
+    stats = pd.concat([style.over_seeds(rows, "label", column) for column in ROUGE])
     mean, half = stats["mean"].to_numpy(), stats["half"].to_numpy()
     axes.plot(LAMBDAS, mean, label=label, markersize=4, **look.keywords())
     if half.any():
@@ -239,37 +226,44 @@ def aggregation_curve(results: pd.DataFrame, printed: pd.DataFrame | None = None
         printed: The printed rows as a results table (`published_results()` of the claims); they
             are other data and a larger D, so they get panels of their own.
     """
-    parts = [("obtained", results)]
+    if results.empty:
+        return style.blank()
+    parts = [(f"obtained; {style.seeds_text(results)}", results)]
     if printed is not None:
-        labels = {row["label"]: row for row in grid("dg_vae")}
-        known = printed[printed["label"].isin(list(labels))]
-        names = {k: [labels[name][k] for name in known["label"]] for k in ("family", "value")}
-        parts.append(("as printed (Yahoo, D = 32): other data, compare directions only", known))
-        parts[1] = (parts[1][0], known.assign(**names))
-    figure = picture(4.2 * len(parts) + 0.2)
+        title = "as printed (Yahoo, D = 32): other data, compare directions only"
+        parts.append((title, _in_grid(printed)))
+    figure = style.picture(4.2 * len(parts) + 0.2)
     halves = figure.subfigures(len(parts), 1, squeeze=False)[:, 0]
     for part, (title, table) in zip(halves, parts, strict=True):
-        part.suptitle(f"{title}; {seeds_text(table)}" if title == "obtained" else title)
-        _multiples(part, table, title != "obtained")
+        part.suptitle(title)
+        _multiples(part, table, table is not results)
     return figure
 
 
-def _multiples(part: Picture, table: pd.DataFrame, printed: bool) -> None:
+def _in_grid(printed: pd.DataFrame) -> pd.DataFrame:
+    """Printed rows with the family and the swept value that the study gives their labels."""
+    rows = {row["label"]: row for row in grid("dg_vae")}
+    known = printed[printed["label"].isin(list(rows))]
+    named = {k: [rows[label][k] for label in known["label"]] for k in ("family", "value")}
+    return known.assign(**named)
+
+
+def _multiples(part: SubFigure, table: pd.DataFrame, printed: bool) -> None:
     panels = part.subplots(2, 3)
     rows = points(table, "DG")
     for metric, axes in zip(AGGREGATION, panels.flat, strict=True):
-        axes.set_title(NAMES[metric])
+        axes.set_title(style.NAMES[metric])
         if rows.empty:
-            nothing_to_show(axes)
+            style.nothing_to_show(axes)
             continue
         for place, (data, mine) in enumerate(rows.groupby("data", sort=False)):
-            look = LOOKS["DG"] if place == 0 else look_of("", place)
+            look = style.look_of("DG" if place == 0 else "", place)
             more = {"markerfacecolor": "none", "linestyle": ":"} if printed else {}
-            stats = over_seeds(mine, "place", metric)
-            curve(axes, list(stats.index), stats, look, label=data, **more)
-        vae = rows_of(table, ["VAE"])
-        level = vae[vae["data"] == rows["data"].iloc[0]][metric].mean()
-        axes.axhline(level, color=INK, linestyle=(0, (1, 1.5)), linewidth=1.4, label="VAE")
+            stats = style.over_seeds(mine, "place", metric)
+            style.curve(axes, list(stats.index), stats, look, label=data, **more)
+        first, vae = rows["data"].iloc[0], style.rows_of(table, ["VAE"])
+        for level in vae[vae["data"] == first].groupby("data")[metric].mean():
+            line = style.LOOKS["VAE"].line
+            axes.axhline(level, color=style.INK, linestyle=line, label=f"VAE, {first}")
         _hyperparameter(axes, rows, "DG")
-    handles, names = panels.flat[0].get_legend_handles_labels()
-    part.legend(handles, [pretty(n) for n in names], loc="outside lower center", ncols=4)
+    part.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)

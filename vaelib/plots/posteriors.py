@@ -12,18 +12,8 @@ from matplotlib.ticker import MaxNLocator
 
 from vaelib.errors import VaelibError
 from vaelib.metrics import kl_normal, unit_divergences
-from vaelib.plots.style import (
-    BLUE,
-    INK,
-    WIDTH,
-    Picture,
-    as_array,
-    look_of,
-    nothing_to_show,
-    picture,
-    pretty,
-    styled,
-)
+from vaelib.plots import style
+from vaelib.plots.style import Picture, styled
 from vaelib.toy import METHODS, Snapshot
 
 Panel = tuple[str, Any, Any]  # label, mu [N, D], logvar [N, D]
@@ -36,7 +26,7 @@ _TITLES = {"vae": "VAE", "ae": "AE", "aae": "AAE", "wae": "WAE", "dg": "DG-VAE"}
 
 def ranking(mu: Any) -> np.ndarray:
     """Dimensions `[D]` by falling variance of the posterior mean, the most active first (B.16)."""
-    return np.argsort(-as_array(mu).var(axis=0), kind="stable")
+    return np.argsort(-style.as_array(mu).var(axis=0), kind="stable")
 
 
 @torch.no_grad()
@@ -65,7 +55,7 @@ def density_grid(
     edges = torch.linspace(-extent, extent, size + 1)
     columns = []
     for dim in dims:
-        m, v = (torch.from_numpy(as_array(t)[:, dim].copy()) for t in (mu, logvar))
+        m, v = (torch.from_numpy(style.as_array(t)[:, dim].copy()) for t in (mu, logvar))
         below = torch.special.ndtr((edges[:, None] - m) * torch.exp(-0.5 * v))
         columns.append(below.diff(dim=0) * (size / (2 * extent)))
     return (columns[1] @ columns[0].T / len(m)).numpy()
@@ -99,10 +89,10 @@ def _density(axes: Axes, mu: np.ndarray, logvar: np.ndarray) -> AxesImage:
 def _centres(axes: Axes, mu: np.ndarray) -> None:
     """The posterior means of the first two columns, rasterised."""
     _frame(axes)
-    _reference(axes, INK)
+    _reference(axes, style.INK)
     size, alpha = (2.5, 0.45) if len(mu) > 500 else (7, 0.9)
     axes.scatter(
-        mu[:, 0], mu[:, 1], size, BLUE, linewidths=0, alpha=alpha, rasterized=True, zorder=2
+        mu[:, 0], mu[:, 1], size, style.BLUE, linewidths=0, alpha=alpha, rasterized=True, zorder=2
     )
 
 
@@ -110,7 +100,7 @@ def _two(panel: Panel, ranks: tuple[int, int]) -> tuple[str, np.ndarray, np.ndar
     """A panel's label and its posteriors in the dimensions of two ranks."""
     label, mu, logvar = panel
     dims = ranking(mu)[list(ranks)]
-    return label, as_array(mu)[:, dims], as_array(logvar)[:, dims]
+    return label, style.as_array(mu)[:, dims], style.as_array(logvar)[:, dims]
 
 
 class _Sheet:
@@ -121,10 +111,10 @@ class _Sheet:
     def __init__(self, count: int, columns: int, titles_on_top_only: bool) -> None:
         self.blocks = -(-count // columns)
         self.left = 0.72 if titles_on_top_only else 0.56  # names take a second line
-        room = WIDTH - self.left - self.right - self.gap * (columns - 1)
+        room = style.WIDTH - self.left - self.right - self.gap * (columns - 1)
         self.side = min(room / columns, 2.3)
         self.top_only = titles_on_top_only
-        self.figure = Picture(figsize=(WIDTH, self._depth(2 * self.blocks) + self.foot))
+        self.figure = Picture(figsize=(style.WIDTH, self._depth(2 * self.blocks) + self.foot))
 
     def _depth(self, row: int) -> float:
         """From the top edge down to the top of a row of panels."""
@@ -149,7 +139,7 @@ class _Sheet:
         axes = self.figure.add_axes(box)
         bar = self.figure.colorbar(image, cax=axes, orientation="horizontal", extend="max")
         bar.set_label("density of the aggregated posterior, per unit area", labelpad=2)
-        bar.outline.set_edgecolor(INK)
+        bar.outline.set_edgecolor(style.INK)
 
     def note(self, text: str) -> None:
         """Two lines at the foot."""
@@ -178,7 +168,7 @@ def _panels(
         image = _density(above, mu, logvar)
         _centres(below, mu)
         if block == 0 or not names:
-            above.set_title(pretty(label), fontsize=9, pad=4)
+            above.set_title(style.pretty(label), fontsize=9, pad=4)
         if column == 0:
             start = f"{names[block]}\n" if names else ""
             above.set_ylabel(f"{start}density", labelpad=1)
@@ -198,11 +188,13 @@ def posterior_panels(panels: Iterable[Panel], columns: int | None = None) -> Pic
         columns: Models a row; None puts up to six side by side.
 
     Raises:
-        VaelibError: No panel, or fewer than two dimensions.
+        VaelibError: Fewer than two dimensions.
     """
     shown = list(panels)
-    if not shown or any(as_array(mu).shape[1] < 2 for _, mu, _ in shown):
-        raise VaelibError("posterior panels need at least one model with two latent dimensions.")
+    if not shown:
+        return style.blank()
+    if any(style.as_array(mu).shape[1] < 2 for _, mu, _ in shown):
+        raise VaelibError("posterior panels need models with two latent dimensions or more.")
     note = f"axes: the two dimensions whose posterior means vary most\n{_CIRCLES}"
     return _panels([_two(panel, (0, 1)) for panel in shown], columns or min(len(shown), 6), note)
 
@@ -218,7 +210,7 @@ def dimension_panels(mu: Any, logvar: Any, pairs: Sequence[tuple[int, int]] = PA
     Raises:
         VaelibError: No pair is left.
     """
-    shown = [(a, b) for a, b in pairs if max(a, b) < as_array(mu).shape[1]]
+    shown = [(a, b) for a, b in pairs if max(a, b) < style.as_array(mu).shape[1]]
     if not shown:
         raise VaelibError(f"none of the ranks {list(pairs)} exists; give pairs below D.")
     panels = [_two((f"ranks {a + 1}, {b + 1}", mu, logvar), (a, b)) for a, b in shown]
@@ -236,16 +228,19 @@ def toy_snapshots(snapshots: Iterable[Snapshot]) -> Picture:
     Raises:
         VaelibError: No snapshot, or snapshots of several seeds.
     """
-    shown = {(s.method, s.step): s for s in snapshots}
-    if not shown or len({s.seed for s in shown.values()}) > 1:
+    given = list(snapshots)
+    if len({s.seed for s in given}) != 1:
         raise VaelibError("the toy's picture shows one seed; give toy().of_seed(0).")
+    shown = {(s.method, s.step): s for s in given}
     methods = [m for m in METHODS if any(m == method for method, _ in shown)]
     steps = sorted({step for _, step in shown})
     panels = []
     for method in methods:
         for step in steps:
             snapshot = shown[method, step]
-            panels.append((f"step {step}", as_array(snapshot.mu), as_array(snapshot.logvar)))
+            panels.append(
+                (f"step {step}", style.as_array(snapshot.mu), style.as_array(snapshot.logvar))
+            )
     note = f"axes: the two latent dimensions\n{_CIRCLES}"
     return _panels(panels, len(steps), note, [_TITLES[method] for method in methods])
 
@@ -268,13 +263,15 @@ def activity(panels: Iterable[Panel]) -> Picture:
     shown = list(panels)
     families = [family_of(label) for label, _, _ in shown]
     distinct = len(set(families)) == len(families)
-    figure = picture(3.1)
+    if not shown:
+        return style.blank()
+    figure = style.picture(3.1)
     grid = figure.subplots(1, 3)
     for place, (label, mu, logvar) in enumerate(shown):
-        look = look_of(families[place] if distinct else "", place)
+        look = style.look_of(families[place] if distinct else "", place)
         for axes, values in zip(grid, _per_dimension(mu, logvar), strict=True):
             ranks = np.arange(1, len(values) + 1)
-            axes.plot(ranks, values, label=pretty(label), markersize=4, **look.keywords())
+            axes.plot(ranks, values, label=style.pretty(label), markersize=4, **look.keywords())
     titles = (
         f"variance of the mean\n(active from {AU} up)",
         "KL(q(z|x) ‖ p), mean over\nthe data (nats)",
@@ -285,17 +282,14 @@ def activity(panels: Iterable[Panel]) -> Picture:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         if threshold:
             axes.set_yscale("log")
-            axes.axhline(threshold, color=INK, linestyle=":", linewidth=1.4)
-    if shown:
-        figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    else:
-        nothing_to_show(grid[1])
+            axes.axhline(threshold, color=style.INK, linestyle=":", linewidth=1.4)
+    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure
 
 
 def _per_dimension(mu: Any, logvar: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     order = ranking(mu)
-    m, v = (torch.from_numpy(as_array(t)[:, order]) for t in (mu, logvar))
+    m, v = (torch.from_numpy(style.as_array(t)[:, order]) for t in (mu, logvar))
     kl = kl_normal(m, v).mean(dim=0)
     # A floor keeps exact zeros on the logarithmic axes.
     return (

@@ -67,14 +67,8 @@ class Look:
         return {"color": self.color, "marker": self.marker, "linestyle": self.line}
 
 
-BLUE, ORANGE, GREEN, PINK, GOLD, SKY = (
-    "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-    "#B58900",
-    "#4A9CCB",
-)
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B58900", "#4A9CCB")
+BLUE, ORANGE, GREEN, PINK, GOLD, SKY = COLORS
 LOOKS = {
     "VAE": Look(INK, "X", (0, (1, 1.5))),
     "BN": Look(BLUE, "o"),
@@ -89,7 +83,6 @@ LOOKS = {
     "delta": Look(GOLD, "d", (0, (1, 1))),
 }
 MARKERS = "osD^vPX<>dhp"
-COLORS = (BLUE, ORANGE, GREEN, PINK, GOLD, SKY)
 LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (4, 1.5, 1, 1.5)), (0, (1, 1.5)))
 SYMBOLS = {"BN": "γ", "FB": "λ", "beta": "β", "DG": "|b|", "vMF": "κ", "DG-vMF": "κ", "delta": "δ"}
 NAMES = {
@@ -100,8 +93,6 @@ NAMES = {
     "prior_ll": "priorLL (nats)",
     "post_ll": "postLL (nats)",
 }
-NAMES_OF_FAMILIES = {"BN": "BN-VAE", "FB": "FB-VAE", "beta": "β-VAE", "DG": "DG-VAE"}
-NAMES_OF_FAMILIES |= {"vMF": "vMF-VAE", "DG-vMF": "DG-vMF-VAE", "VAE": "VAE"}
 
 
 def look_of(name: str, place: int = 0) -> Look:
@@ -113,6 +104,16 @@ def look_of(name: str, place: int = 0) -> Look:
 def pretty(label: str) -> str:
     """A label with Greek letters for "beta" and "delta"."""
     return label.replace("beta-", "β-").replace("delta-", "δ-")
+
+
+def name_of(family: str) -> str:
+    """A family as titles and legends write it: "β-VAE" of "beta"."""
+    return family if family == "VAE" else pretty(f"{family}-VAE")
+
+
+def symbol_of(family: str) -> str:
+    """The symbol of a family's hyper-parameter, or the family's own name."""
+    return SYMBOLS.get(family, family)
 
 
 class Picture(Figure):
@@ -138,7 +139,9 @@ def styled(make: Callable[P, Picture]) -> Callable[P, Picture]:
     @functools.wraps(make)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Picture:
         with mpl.rc_context(STYLE):
-            return make(*args, **kwargs)
+            drawn = make(*args, **kwargs)
+            drawn.draw_without_rendering()  # ticks take their look when they are first drawn
+        return drawn
 
     return wrapper
 
@@ -183,10 +186,20 @@ def footnote(figure: Picture, text: str) -> None:
     figure.supxlabel(text, fontsize=9, color=INK)
 
 
+def blank(text: str = "no runs yet") -> Picture:
+    """A picture that says why it is empty."""
+    figure = picture(1.2)
+    nothing_to_show(figure.subplots(), text)
+    return figure
+
+
 def nothing_to_show(axes: Axes, text: str = "no runs yet") -> None:
     """Say in an empty panel why it is empty."""
     axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
-    axes.set(xticks=[], yticks=[])
+    axes.tick_params(left=False, bottom=False, labelbottom=False)
+    axes.grid(False)
+    if len(axes.get_shared_y_axes().get_siblings(axes)) == 1:
+        axes.tick_params(labelleft=False)
 
 
 def as_array(values: Any) -> np.ndarray:

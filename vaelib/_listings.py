@@ -1,0 +1,252 @@
+"""The rows that the commands list, and how rows are printed: as a table or as JSON."""
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from vaelib import pages
+from vaelib.claims.ledger import COLUMNS as CLAIM_COLUMNS
+from vaelib.claims.ledger import PAPERS as CLAIMING
+from vaelib.config import Config
+from vaelib.data.datasets import statistics_table
+from vaelib.export import is_stale
+from vaelib.metrics import METRICS
+from vaelib.objectives import METHODS
+from vaelib.run import Run
+from vaelib.store import Store
+from vaelib.studies import Study, declaration, papers
+from vaelib.toy import METHODS as TOY_METHODS
+from vaelib.toy import toy
+
+Row = dict[str, Any]
+SHOWN = ("nll_iw500", "kl", "mi_global", "au", "cu_pq", "prior_ll", "post_ll")
+_PIPE_WIDTH = 2000  # columns of a table that no terminal bounds
+
+# ---------------------------------------------------------------- what there is
+
+
+def methods() -> list[Row]:
+    """Every method as its difference from the plain VAE."""
+    return [
+        {
+            "name": name,
+            "aliases": list(METHODS.aliases(name)),
+            "paper": entry.paper,
+            "equation": entry.equation,
+            "differs_from_vae": entry.differs,
+            "backbones": _backbones(name, entry.changes),
+        }
+        for name, entry in METHODS.items()
+    ]
+
+
+def _backbones(name: str, changes: Mapping[str, Any]) -> list[str]:
+    """The encoders a method is run with: the LSTM, and the table of points in the toy."""
+    return [changes.get("encoder", "lstm"), *(["table"] if name in TOY_METHODS else [])]
+
+
+def metrics() -> list[Row]:
+    """Every metric, with how it is estimated."""
+    keys = ("name", "estimator", "unit", "bound", "paper")
+    return [{key: getattr(spec, key) for key in keys} for spec in METRICS.values()]
+
+
+def datasets() -> list[Row]:
+    """Every data set, its statistics beside the published ones."""
+    keys = ("id", "splits", "statistics", "published", "available")
+    return [{key: row[key] for key in keys} for row in statistics_table()]
+
+
+def dataset_cells(rows: Iterable[Row]) -> list[Row]:
+    """The same for a table: "published | obtained" in each cell, as DG-VAE's Table 1 has them."""
+    names = {"n_train": "train", "n_valid": "valid", "n_test": "test"}
+    names |= {"vocab_size": "vocabulary", "length_mean": "mean length", "length_std": "sd length"}
+    return [_dataset_cells(row, names) for row in rows]
+
+
+def _dataset_cells(row: Row, names: Mapping[str, str]) -> Row:
+    printed, mine = row["published"], row["statistics"]
+    cells = {name: f"{cell(printed.get(k))} | {cell(mine.get(k))}" for k, name in names.items()}
+    return {"id": row["id"], "available": row["available"], **cells}
+
+
+def studies(store: Store) -> list[Row]:
+    """Every study: its profiles with how many runs are planned and there, and its items."""
+    rows = []
+    for paper in papers():
+        about = declaration(paper)
+        opened = {name: Study(paper, name, store=store) for name in about["profile"]}
+        items = [{k: item[k] for k in ("id", "title", "source", "page")} for item in about["item"]]
+        profiles = {name: _profile(study) for name, study in opened.items()}
+        row = {"paper": paper, "title": about["title"], "reference": about["reference"]}
+        rows.append(row | {"profiles": profiles, "items": items})
+    return rows
+
+
+def _profile(study: Study) -> Row:
+    counts = {"runs": len(study.planned()), "there": len(study.found)}
+    counts["stale"] = sum(run.stale for _, run in study.found)
+    return {"data": study.data, "seeds": study.seeds, **counts}
+
+
+# ---------------------------------------------------------------- runs
+
+
+def runs(store: Store, data: Sequence[str] = (), profile: str | None = None) -> list[Row]:
+    """Every finished run of a store, those committed included."""
+    rows = []
+    for entry in store.entries():
+        config = entry.record["config"]
+        if (data and config["data"] not in data) or profile not in (None, config["profile"]):
+            continue
+        about = {key: config[key] for key in ("method", "data", "profile", "seed")}
+        about["device"] = entry.record["provenance"]["device"]
+        rest = {"metrics": entry.record["metrics"], "stale": is_stale(entry)}
+        rows.append({"key": str(entry.key), **about, **rest})
+    return rows
+
+
+def run_cells(rows: Iterable[Row]) -> list[Row]:
+    """The same for a table: the key of the training, and a few metrics."""
+    return [
+        {
+            "key": row["key"].rpartition("-")[0],
+            **{k: row[k] for k in ("method", "data", "profile", "seed")},
+            **{name: row["metrics"].get(name) for name in SHOWN},
+            "stale": row["stale"],
+        }
+        for row in rows
+    ]
+
+
+def measured(run: Run) -> list[Row]:
+    """A run's whole metrics table, with what each column is."""
+    size = run.provenance["test_size"]
+    rows = []
+    for name, value in run.metrics.items():
+        base = name if name in METRICS else name.rpartition("_")[0]
+        spec = next((s for name_, s in METRICS.items() if name_ == base), None)
+        about = {k: getattr(spec, k, "") for k in ("unit", "estimator", "bound", "paper")}
+        samples = _samples(base, run.config, size)
+        rows.append({"name": name, "value": value, "samples": samples, **about})
+    return rows
+
+
+def _samples(metric: str, config: Config, size: int) -> str:
+    """What a metric was computed from, in words."""
+    if metric in ("nll_iw500", "ppl_iw500"):
+        return f"{min(config.nll_size or size, size)} sentences x {config.iw_samples} z"
+    if metric in ("prior_ll", "post_ll"):
+        return f"{size} sentences x {2 * config.mixture_samples} z"
+    if metric in ("mi_global", "mi_in_batch", "nll_elbo", "distortion"):
+        return f"{size} sentences x 1 z"
+    if metric == "rouge_l":
+        return f"pairs among {size} sentences"
+    return f"{size} sentences"
+
+
+def planned(study: Study, todo: Iterable[Any]) -> list[Row]:
+    """Every run of a study, with its state: there, stale or missing; and whether it would run."""
+    questions = {plan.config.question for plan in todo}
+    found = {plan.config.question: run for plan, run in study.found}
+    rows = []
+    for plan in study.planned():
+        about = {k: getattr(plan, k) for k in ("label", "method", "data", "profile", "seed")}
+        run = found.get(plan.config.question)
+        state = "missing" if run is None else "stale" if run.stale else "there"
+        row = {"paper": study.paper, **about, "state": state}
+        row["to_run"] = plan.config.question in questions
+        rows.append(row | {"key": None if run is None else str(run.entry.key)})
+    return rows
+
+
+def coverage(study: Study) -> list[Row]:
+    """Planned, found and stale runs of a study, a row a data set."""
+    return pages.coverage({study.paper: study}).to_dict("records")
+
+
+# ---------------------------------------------------------------- claims
+
+
+def claims(paper: str | None, profile: str, data: list[str] | None, with_toy: bool) -> list[Row]:
+    """The ledger of one paper, or of all that have claims."""
+    points = toy().results if with_toy else None
+    chosen = list(CLAIMING) if paper is None else [paper]
+    frames = [Study(name, profile, data=data).claims(toy=points) for name in chosen]
+    return [row for frame in frames for row in frame[list(CLAIM_COLUMNS)].to_dict("records")]
+
+
+# ---------------------------------------------------------------- printing
+
+
+def clean(value: Any) -> Any:
+    """A value as JSON knows it: not-a-number and infinities become null."""
+    if isinstance(value, Mapping):
+        return {str(k): clean(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value
+
+
+def print_json(rows: Any) -> None:
+    """Print rows as a JSON array (in ASCII, so that every terminal and pipe takes it)."""
+    print(json.dumps(clean(rows), indent=1, allow_nan=False))
+
+
+def cell(value: Any) -> str:
+    """A value as a table shows it."""
+    value = clean(value)
+    if value is None or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    if isinstance(value, int | float):
+        return f"{value:.0f}"
+    return ", ".join(map(cell, value)) if isinstance(value, list) else str(value)
+
+
+def print_table(rows: Sequence[Row], title: str = "", columns: Sequence[str] = ()) -> None:
+    """Print rows as a table; in a pipe one line a row, without colours.
+
+    Args:
+        rows: What to print.
+        title: A line above.
+        columns: The keys shown; all of them by default.
+    """
+    console = Console(markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    if title:
+        print(title)
+    if not rows:
+        print("  (none)")
+        return
+    names = list(columns or rows[0])
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in names:
+        numeric = all(isinstance(row[name], int | float | None) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(cell(row[name]) for name in names))
+    with console.capture() as printed:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in printed.get().splitlines()).strip("\n"))
+
+
+def say(text: str) -> None:
+    """A remark, on stderr."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,356 @@
+"""The command `vaelib`. Every listing can also be had as JSON; nothing heavy is imported early."""
+
+import io
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vaelib._commands import (
+    Data,
+    Jobs,
+    Json,
+    Profile,
+    Settings,
+    book_app,
+    parse_seeds,
+    parse_settings,
+    print_list,
+    runs_app,
+)
+from vaelib.errors import VaelibError, check_name
+
+if TYPE_CHECKING:
+    from vaelib.run import Run
+    from vaelib.studies import Study
+
+INTERRUPTED = 130
+_STOPPED = "stopped; the same command resumes from the last checkpoint"
+
+app = typer.Typer(
+    help="Text VAEs and posterior collapse: methods, metrics, runs, studies, claims, and the book.",
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(runs_app, name="runs", invoke_without_command=True)
+app.add_typer(book_app, name="book", no_args_is_help=False)
+
+
+def _have_data(name: str) -> None:
+    """Get a data set onto this machine and check it, before anything is written."""
+    from vaelib.data import DATASETS, load
+    from vaelib.data.datasets import available
+
+    if name not in DATASETS or not available(name):
+        load(name)
+
+
+# ---------------------------------------------------------------- what there is
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        from vaelib import __version__
+
+        print(f"vaelib {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+@app.command()
+def methods(as_json: Json = False) -> None:
+    """List the methods, each as its difference from the plain VAE."""
+    from vaelib import _listings
+
+    print_list(_listings.methods(), as_json)
+
+
+@app.command()
+def metrics(as_json: Json = False) -> None:
+    """List the metrics: estimator, unit, bound, source."""
+    from vaelib import _listings
+
+    print_list(_listings.metrics(), as_json)
+
+
+@app.command()
+def datasets(as_json: Json = False) -> None:
+    """List the data sets, "published | here" in each cell."""
+    from vaelib import _listings
+
+    print_list(_listings.datasets(), as_json, _listings.dataset_cells)
+
+
+@app.command()
+def studies(as_json: Json = False) -> None:
+    """List the studies: profiles, runs, tables, figures."""
+    from vaelib import _listings
+    from vaelib.store import default_store
+
+    rows = _listings.studies(default_store())
+    if as_json:
+        _listings.print_json(rows)
+        return
+    for row in rows:
+        profiles = [{"profile": name, **about} for name, about in row["profiles"].items()]
+        _listings.print_table(profiles, f"{row['paper']}: {row['title']} ({row['reference']})\n")
+        items = [{"item": f"{row['paper']}/{one.pop('id')}", **one} for one in row["items"]]
+        _listings.print_table(items, "")
+
+
+# ---------------------------------------------------------------- single runs
+
+
+def _print_run(run: "Run", as_json: bool, columns: Sequence[str]) -> None:
+    """A run's metrics, its key and its folder."""
+    from vaelib import _listings
+
+    rows, folder = _listings.measured(run), run.entry.folder
+    about = {"key": str(run.entry.key), "folder": folder and str(folder), "stale": run.stale}
+    if as_json:
+        _listings.print_json({**about, "config": run.config.to_dict(), "metrics": rows})
+        return
+    config = run.config
+    title = f"{config.method} on {config.data}, profile {config.profile}, seed {config.seed}"
+    _listings.print_table(rows, f"{title}; {run.provenance['device']}\n", columns)
+    stale = " (stale: made by older code)" if run.stale else ""
+    print(f"\nrun     {about['key']}{stale}")
+    print(f"folder  {folder or 'a committed record, without weights'}")
+
+
+@app.command()
+def train(
+    method: Annotated[str, typer.Argument(help="As listed by `vaelib methods`.")],
+    data: Annotated[str, typer.Option(help="A data set's id, or a folder of your own.")],
+    settings: Settings = None,
+    profile: Profile = "laptop",
+    seed: Annotated[int, typer.Option(help="The run's seed.")] = 0,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Even where a record is committed.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a method and print its metrics.
+
+    A run that is there already is only shown. Settings are key=value: fields of a run (epochs=5 device=cuda latent_dim=8) and options of the
+    method's parts (aggregation_size=8).
+    """
+    from vaelib.build import resolve
+    from vaelib.run import run_config
+    from vaelib.store import default_store
+
+    changes = parse_settings(settings, ("method", "data", "profile", "seed"))
+    config = resolve(method, data=data, profile=profile, seed=seed, **changes)
+    _have_data(data)
+    run = run_config(config, store=default_store(), fresh=fresh, progress=True)
+    _print_run(run, as_json, ("name", "value", "unit", "samples"))
+
+
+@app.command()
+def evaluate(
+    run: Annotated[str, typer.Argument(help="The beginning of a run's key, or its folder.")],
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Print all metrics of a run, and what each one is.
+
+    Settings of the evaluation (iw_samples=1000 nll_size=null) evaluate the trained model anew, as
+    a record beside the old one; so does a metric whose code has changed since.
+    """
+    from vaelib.export import evaluated_anew, find_run
+    from vaelib.run import Run
+    from vaelib.store import default_store
+
+    store = default_store()
+    entry = find_run(store, run)
+    again = evaluated_anew(store, entry, parse_settings(settings, ()))
+    shown = ("name", "value", "unit", "estimator", "samples", "bound")
+    _print_run(again or Run(entry, store), as_json, shown)
+
+
+# ---------------------------------------------------------------- studies and claims
+
+
+def open_item(name: str, profile: str, **more: Any) -> tuple["Study", str | None]:
+    """The study and item of PAPER or PAPER/ITEM; of an item, only the runs it shows.
+
+    Raises:
+        VaelibError: An unknown paper or item, or an item that no runs of the grid make.
+    """
+    from vaelib.studies import Study
+
+    paper, _, item = name.partition("/")
+    study = Study(paper, profile, labels=[item] if item else None, **more)
+    if item and not study.labels_of(item):
+        page = study.item(item)["page"]
+        raise VaelibError(f"{name} is not made of runs of the study: see the book's page {page}.")
+    return study, item or None
+
+
+def _leave_out(study: "Study", insist: bool) -> None:
+    """Drop the data sets that cannot be had here, unless they were asked for by name."""
+    from vaelib._listings import say
+
+    kept = []
+    for data in study.data:
+        try:
+            _have_data(data)
+            kept.append(data)
+        except VaelibError as error:
+            if insist:
+                raise
+            say(f"leaving out {data}: {error}")
+    if not kept:
+        raise VaelibError("none of the study's data sets can be had here: name one with --data.")
+    study.data = kept
+    study.refresh()
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(metavar="PAPER[/ITEM]", help="Such as dg_vae/table2.")],
+    settings: Settings = None,
+    profile: Profile = "laptop",
+    data: Data = None,
+    seeds: Annotated[str | None, typer.Option(help="Such as 0,1,2.")] = None,
+    jobs: Jobs = 2,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run.")] = False,
+    stale: Annotated[bool, typer.Option("--stale", help="Also make stale runs anew.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run what a study, table or figure lacks; print it.
+
+    Stopped at any moment, the same command goes on where it was. Settings are key=value changes to
+    every run.
+    """
+    from vaelib import _listings
+    from vaelib.sweep import estimate, run_study
+
+    reserved = ("method", "data", "profile", "seed", "seeds", "labels", "store", "paper")
+    changes = parse_settings(settings, reserved)
+    opened, item = open_item(name, profile, data=data, seeds=parse_seeds(seeds), **changes)
+    if not dry_run:
+        _leave_out(opened, insist=data is not None)
+    todo = opened.missing(stale_too=stale)
+    cost = estimate(opened, todo).text(jobs or os.cpu_count() or 1)
+    if dry_run:
+        print_list(_listings.planned(opened, todo), as_json)
+        _listings.say(cost)
+        return
+    _listings.say(cost)
+    run_study(opened, jobs=jobs, stale_too=stale)
+    if item and opened.item(item).get("columns"):
+        print(_compared(opened, item, "json" if as_json else "md"))
+    else:
+        print_list(_listings.coverage(opened), as_json)
+
+
+def _compared(study: "Study", item: str, style: str) -> str:
+    """An item's comparison table in one of the formats of `vaelib table`."""
+    from vaelib import _listings, tables
+
+    about = study.item(item)
+    if not about.get("columns"):
+        known = [one["id"] for one in study.about["item"] if one.get("columns")]
+        raise VaelibError(f"{item} is no table: take one of {', '.join(known)}.")
+    compared = study.compare(item) if study.found else None
+    if style == "json":
+        rows = [] if compared is None else compared.to_dict("records")
+        return json.dumps(_listings.clean(rows), indent=1)
+    if compared is None:
+        raise VaelibError(f"no runs yet: `vaelib study {study.paper}/{item}` makes them.")
+    wide, made = tables.comparison(compared), tables.provenance(study, item)
+    wide.attrs["notes"] = [*wide.attrs.get("notes", []), made]
+    title = f"{about['title']} ({study.about['reference']}, {about['source']})"
+    if style == "csv":
+        return tables.to_csv(wide).rstrip("\n")
+    if style == "latex":
+        return tables.to_latex(wide, title, f"tab:{study.paper}-{item}").rstrip("\n")
+    return f"{title}\n\n{tables.to_markdown(wide)}".rstrip("\n")
+
+
+@app.command()
+def table(
+    name: Annotated[str, typer.Argument(metavar="PAPER/ITEM", help="Such as dg_vae/table2.")],
+    profile: Profile = "laptop",
+    data: Data = None,
+    style: Annotated[str, typer.Option("--format", help="md, csv, latex or json.")] = "md",
+) -> None:
+    """Print a table: published | obtained, mean ± sd.
+
+    Mean and standard deviation are over seeds. Nothing is trained.
+    """
+    check_name(style, ("md", "csv", "latex", "json"), "format")
+    opened, item = open_item(name, profile, data=data)
+    if item is None:
+        known = [one["id"] for one in opened.about["item"] if one.get("columns")]
+        raise VaelibError(f"{name!r} is a whole study: add a table, such as {name}/{known[-1]}.")
+    print(_compared(opened, item, style))
+
+
+@app.command()
+def claims(
+    paper: Annotated[str | None, typer.Option(help="A study; all of them by default.")] = None,
+    profile: Profile = "laptop",
+    data: Data = None,
+    toy: Annotated[bool, typer.Option("--toy", help="Train the toy too: half a minute.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List every claim of the papers with its verdict."""
+    from vaelib import _listings
+
+    rows = _listings.claims(paper, profile, data, toy)
+    shown = ("id", "data", "statement", "published", "obtained", "interval", "tolerance", "verdict")
+    print_list(rows, as_json, columns=shown)
+
+
+# ---------------------------------------------------------------- running
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command and exit: 0, 1 for findings, 2 for a mistake that one sentence explains."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    sys.exit(_guarded(arguments))
+
+
+def _guarded(arguments: list[str] | None) -> int:
+    try:
+        code = app(arguments, standalone_mode=False, prog_name="vaelib")
+        sys.stdout.flush()
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        return _refused(error)
+    if code == INTERRUPTED:
+        print(f"\n{_STOPPED}", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def _refused(error: Exception) -> int:
+    """Say in one sentence what was wrong; errors that no user can mend are raised on."""
+    if isinstance(error, VaelibError):
+        text = str(error)
+    elif isinstance(error, OSError) and error.filename:
+        text = f"{error.filename}: {error.strerror}."
+    elif (usage := getattr(error, "format_message", None)) is not None:
+        context = getattr(error, "ctx", None)
+        place = f" See `{context.command_path} --help`." if context else ""
+        said = usage()
+        text = f"{said}{'' if said[-1:] in ('.', '?') else '.'}{place}"
+    else:
+        raise error
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    return 2

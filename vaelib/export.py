@@ -1,0 +1,260 @@
+"""Records worth committing are copied out of the store; runs worth nothing are cleared from it."""
+
+import contextlib
+import fcntl
+import io
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaelib import config as configs
+from vaelib.build import best_device
+from vaelib.config import Config
+from vaelib.errors import VaelibError, check_name
+from vaelib.run import Run, key_of, run_config
+from vaelib.store import Entry, Key, Store, atomic, read_arrays, read_json
+from vaelib.studies import Study
+
+LIMIT = 20_000_000  # bytes of all committed records together
+_RUN_FOLDER = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export did.
+
+    Attributes:
+        folder: Where the records of the study and profile lie.
+        records, arrays: How many of each the study has there.
+        written, pruned: Files written anew; files removed.
+        size: Bytes of everything in the folder given, other studies' records included.
+    """
+
+    folder: Path
+    records: int
+    arrays: int
+    written: int
+    pruned: int
+    size: int
+
+
+# ---------------------------------------------------------------- committing records
+
+
+def export_records(study: Study, folder: Path | str, *, prune: bool = False) -> Exported:
+    """Copy a study's finished runs to `<folder>/<paper>/<profile>/<key>.json`.
+
+    A run of the smallest planned seed takes its posterior along, as half-precision `<key>.npz`.
+    What is there already stays as it is, byte for byte.
+
+    Args:
+        study: A grid at a profile; of each run the fact that `Study.found` shows is copied.
+        folder: The folder of committed records, such as `results`.
+        prune: Remove records of the same questions that an exported one supersedes.
+
+    Raises:
+        VaelibError: The folder would hold more than 20 MB; then nothing is written.
+    """
+    root = Path(folder)
+    target = root / study.paper / study.profile
+    wanted = _contents(study)
+    new = {name: data for name, data in wanted.items() if not _there(target / name, data)}
+    old = _superseded(study, target, wanted) if prune else []
+    untouched = set(_files(root)) - set(old) - {target / name for name in new}
+    size = sum(path.stat().st_size for path in untouched) + sum(map(len, new.values()))
+    if size > LIMIT:
+        raise VaelibError(
+            f"{root} would hold {size / 1e6:.1f} MB of records, more than {LIMIT / 1e6:.0f} MB: "
+            "export fewer data sets with --data, or remove superseded records with --prune."
+        )
+    for name, data in new.items():
+        with atomic(target / name) as file:
+            file.write(data)
+    for path in old:
+        path.unlink()
+    arrays = sum(name.endswith(".npz") for name in wanted)
+    return Exported(target, len(wanted) - arrays, arrays, len(new), len(old), size)
+
+
+def _contents(study: Study) -> dict[str, bytes]:
+    """File name -> content of everything a study commits."""
+    first = min((plan.seed for plan in study.planned()), default=0)
+    contents = {}
+    for plan, run in study.found:
+        contents[f"{run.entry.key}.json"] = _record(study.store, run.entry).read_bytes()
+        if plan.seed == first and run.entry.arrays_path is not None:
+            contents[f"{run.entry.key}.npz"] = _half(run.entry.arrays_path)
+    return contents
+
+
+def _record(store: Store, entry: Entry) -> Path:
+    """Where a record lies, in the store or among the committed ones."""
+    if entry.folder is not None or store.results is None:
+        return store.record_path(entry.key)
+    return next(store.results.rglob(f"{entry.key}.json"))
+
+
+def _half(path: Path) -> bytes:
+    """Posterior arrays as a compressed .npz: float16, and the order as int32."""
+    arrays = read_arrays(path)
+    small = {k: v.astype(np.int32 if k == "order" else np.float16) for k, v in arrays.items()}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **small)
+    return buffer.getvalue()
+
+
+def _there(path: Path, content: bytes) -> bool:
+    """Whether a file holds this already; arrays may be compressed by another version of zlib."""
+    if not path.is_file():
+        return False
+    if path.read_bytes() == content:
+        return True
+    return path.suffix == ".npz" and _equal(path, content)
+
+
+def _equal(path: Path, content: bytes) -> bool:
+    old = read_arrays(path)
+    with np.load(io.BytesIO(content), allow_pickle=False) as new:
+        return set(old) == set(new.files) and all(np.array_equal(old[k], new[k]) for k in old)
+
+
+def _superseded(study: Study, target: Path, wanted: dict[str, bytes]) -> list[Path]:
+    """Files of records that answer the same questions as exported ones and are not among them."""
+    questions = {run.entry.record["question"] for _, run in study.found}
+    old = []
+    for path in sorted(target.glob("*.json")):
+        if path.name not in wanted and read_json(path)["question"] in questions:
+            old += [one for one in (path, path.with_suffix(".npz")) if one.is_file()]
+    return old
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+# ---------------------------------------------------------------- clearing the store
+
+
+def todays_key(config: Config) -> Key | None:
+    """The key a config has with today's code; None when this code no longer knows its parts."""
+    with contextlib.suppress(VaelibError):
+        return key_of(config)
+    return None
+
+
+def is_stale(entry: Entry) -> bool:
+    """Whether the code that determines a record's numbers has changed since it was made."""
+    try:
+        return entry.key != todays_key(entry.config)
+    except VaelibError:  # a field this version does not know
+        return True
+
+
+def stale_paths(store: Store) -> list[Path]:
+    """What `gc --stale` removes from the own store; committed records are never touched.
+
+    Returns:
+        Folders of runs that older code trained, and single records beside newer evaluations of the
+        same training. A training of today's code is kept even when all its evaluations are stale.
+    """
+    folders: dict[Path, list[Entry]] = {}
+    for entry in store.entries():
+        if entry.folder is not None:
+            folders.setdefault(entry.folder, []).append(entry)
+    return [path for folder, entries in folders.items() for path in _stale(store, folder, entries)]
+
+
+def _stale(store: Store, folder: Path, entries: list[Entry]) -> list[Path]:
+    old = [entry for entry in entries if is_stale(entry)]
+    if len(old) < len(entries):
+        return [store.record_path(entry.key) for entry in old]
+    current = (_trained_today(entry) for entry in entries)
+    return [] if any(current) else [folder]
+
+
+def _trained_today(entry: Entry) -> bool:
+    with contextlib.suppress(VaelibError):
+        today = todays_key(entry.config)
+        return today is not None and today.trained == entry.key.trained
+    return False
+
+
+def unfinished_paths(store: Store) -> list[Path]:
+    """Folders of runs that were begun and never finished."""
+    names = [name for name in store.unfinished() if _RUN_FOLDER.fullmatch(name)]
+    return [store.root / name for name in names]
+
+
+def size_of(paths: Iterable[Path]) -> int:
+    """Bytes below some files and folders."""
+    files = (file for path in paths for file in ([path] if path.is_file() else _files(path)))
+    return sum(file.stat().st_size for file in files)
+
+
+def remove(path: Path) -> bool:
+    """Remove a run's folder or one record, unless a process is at work on the run.
+
+    Returns:
+        Whether it was removed.
+    """
+    folder = path if path.is_dir() else path.parent
+    with open(folder / "lock", "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return True
+
+
+# ---------------------------------------------------------------- finding and evaluating a run
+
+
+def find_run(store: Store, name: str) -> Entry:
+    """The run that a key's beginning or a folder names; today's evaluation before stale ones.
+
+    Raises:
+        VaelibError: No run, an unfinished one, or several.
+    """
+
+    def meant(entry: Entry) -> bool:
+        inside = entry.folder is not None and Path(name).resolve() == entry.folder.resolve()
+        return inside or str(entry.key).startswith(name)
+
+    found = [entry for entry in store.entries() if meant(entry)]
+    trained = list(dict.fromkeys(entry.key.trained for entry in found))
+    if len(trained) > 1:
+        raise VaelibError(f"{name!r} is the beginning of several runs: {', '.join(trained)}.")
+    begun = [one for one in store.unfinished() if one in (name, Path(name).name)]
+    if not found:
+        why = "was begun and not finished: train it again" if begun else "is not in the store"
+        raise VaelibError(f"the run {name!r} {why}; `vaelib runs` lists the finished ones.")
+    return min(found, key=is_stale)
+
+
+def evaluated_anew(store: Store, entry: Entry, changes: dict[str, Any]) -> Run | None:
+    """The same training evaluated by today's code with other settings, where that is called for."""
+    for name, value in changes.items():
+        check_name(name, configs.EVALUATION_FIELDS, "setting of an evaluation")
+        changes[name] = configs.check_value(name, value, getattr(entry.config, name))
+    config = configs.check_config(replace(entry.config, **changes))
+    today = todays_key(config)
+    possible = today is not None and today.trained == entry.key.trained
+    possible = possible and store.trained(entry.key) is not None
+    if entry.key == today or not (changes or possible):
+        return None
+    if not possible:
+        raise VaelibError(
+            f"the run {entry.key} cannot be evaluated anew: its weights are not here, or the code "
+            "that trained it has changed since; train it again with `vaelib train --fresh`."
+        )
+    best_device(config.device)
+    return run_config(config, store=store, fresh=True, progress=True)
