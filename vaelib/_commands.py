@@ -200,7 +200,8 @@ def runs_export(
 ) -> None:
     """Copy a study's records to a folder, to be committed.
 
-    They go to FOLDER/<paper>/<profile>/<key>.json. The posteriors of the first seed go along, in half precision. 20 MB in all are the limit.
+    They go to FOLDER/<paper>/<profile>/<key>.json, 20 MB in all at most. The
+    posteriors of the first seed go along, in half precision.
     """
     from vaelib.export import export_records
     from vaelib.studies import Study
@@ -268,7 +269,7 @@ def book_scan(
     """
     from vaelib import book
 
-    pages = folder or Path("_build") / profile / "html"
+    pages = folder or book.project_root() / "_build" / profile / "html"
     if not pages.is_dir():
         raise VaelibError(f"no pages in {pages}: `vaelib book build` makes them.")
     problems = book.scan(pages)

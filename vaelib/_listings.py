@@ -129,15 +129,16 @@ def run_cells(rows: Iterable[Row]) -> list[Row]:
 
 def measured(run: Run) -> list[Row]:
     """A run's whole metrics table, with what each column is."""
-    size = run.provenance["test_size"]
-    rows = []
+    rows, order = [], [*METRICS, ""]
     for name, value in run.metrics.items():
-        base = name if name in METRICS else name.rpartition("_")[0]
-        spec = next((s for name_, s in METRICS.items() if name_ == base), None)
-        about = {k: getattr(spec, k, "") for k in ("unit", "estimator", "bound", "paper")}
-        samples = _samples(base, run.config, size)
-        rows.append({"name": name, "value": value, "samples": samples, **about})
-    return rows
+        base = next((known for known in (name, name.rpartition("_")[0]) if known in METRICS), "")
+        about = dict.fromkeys(("unit", "estimator", "bound", "paper"), "")
+        if base:
+            about = {key: getattr(METRICS[base], key) for key in about}
+        samples = _samples(base, run.config, run.provenance["test_size"])
+        row = {"name": name, "value": value, "samples": samples, **about}
+        rows.append((order.index(base), row))
+    return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
 
 
 def _samples(metric: str, config: Config, size: int) -> str:
@@ -171,6 +172,16 @@ def planned(study: Study, todo: Iterable[Any]) -> list[Row]:
 def coverage(study: Study) -> list[Row]:
     """Planned, found and stale runs of a study, a row a data set."""
     return pages.coverage({study.paper: study}).to_dict("records")
+
+
+def numbers(compared: pd.DataFrame, profile: str) -> pd.DataFrame:
+    """A comparison as numbers, for a spreadsheet: published, mean and sd of each column."""
+    rows: dict[tuple[str, str], Row] = {}
+    for one in compared.to_dict("records"):
+        about = {"profile": profile, **{k: one[k] for k in ("data", "label", "seeds", "stale")}}
+        row = rows.setdefault((one["data"], one["label"]), about)
+        row |= {f"{one['column']} {k}": one[k] for k in ("published", "mean", "sd")}
+    return pd.DataFrame(list(rows.values()))
 
 
 # ---------------------------------------------------------------- claims

@@ -1,7 +1,6 @@
 """The command `vaelib`. Every listing can also be had as JSON; nothing heavy is imported early."""
 
 import io
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -25,9 +24,10 @@ from vaelib.errors import VaelibError, check_name
 
 if TYPE_CHECKING:
     from vaelib.run import Run
-    from vaelib.studies import Study
+    from vaelib.studies import Planned, Study
 
 INTERRUPTED = 130
+_STUDY_OPTIONS = ("method", "data", "profile", "seed", "seeds", "labels", "store", "paper")
 _STOPPED = "stopped; the same command resumes from the last checkpoint"
 
 app = typer.Typer(
@@ -133,15 +133,13 @@ def train(
     settings: Settings = None,
     profile: Profile = "laptop",
     seed: Annotated[int, typer.Option(help="The run's seed.")] = 0,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Even where a record is committed.")
-    ] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Even if a record is committed.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train a method and print its metrics.
 
-    A run that is there already is only shown. Settings are key=value: fields of a run (epochs=5 device=cuda latent_dim=8) and options of the
-    method's parts (aggregation_size=8).
+    A run that is there already is only shown. Settings are key=value: fields of a run (epochs=5
+    device=cuda latent_dim=8) and options of the method's parts (aggregation_size=8).
     """
     from vaelib.build import resolve
     from vaelib.run import run_config
@@ -195,12 +193,12 @@ def open_item(name: str, profile: str, **more: Any) -> tuple["Study", str | None
     return study, item or None
 
 
-def _leave_out(study: "Study", insist: bool) -> None:
-    """Drop the data sets that cannot be had here, unless they were asked for by name."""
+def _possible(todo: "list[Planned]", insist: bool) -> "list[Planned]":
+    """The runs whose data can be had here; all of them, or an error, where data sets were named."""
     from vaelib._listings import say
 
     kept = []
-    for data in study.data:
+    for data in dict.fromkeys(plan.data for plan in todo):
         try:
             _have_data(data)
             kept.append(data)
@@ -208,10 +206,7 @@ def _leave_out(study: "Study", insist: bool) -> None:
             if insist:
                 raise
             say(f"leaving out {data}: {error}")
-    if not kept:
-        raise VaelibError("none of the study's data sets can be had here: name one with --data.")
-    study.data = kept
-    study.refresh()
+    return [plan for plan in todo if plan.data in kept]
 
 
 @app.command()
@@ -232,68 +227,78 @@ def study(
     every run.
     """
     from vaelib import _listings
-    from vaelib.sweep import estimate, run_study
+    from vaelib.sweep import estimate, execute
 
-    reserved = ("method", "data", "profile", "seed", "seeds", "labels", "store", "paper")
-    changes = parse_settings(settings, reserved)
+    changes = parse_settings(settings, _STUDY_OPTIONS)
     opened, item = open_item(name, profile, data=data, seeds=parse_seeds(seeds), **changes)
-    if not dry_run:
-        _leave_out(opened, insist=data is not None)
-    todo = opened.missing(stale_too=stale)
-    cost = estimate(opened, todo).text(jobs or os.cpu_count() or 1)
+    todo, jobs = opened.missing(stale_too=stale), jobs or os.cpu_count() or 1
     if dry_run:
         print_list(_listings.planned(opened, todo), as_json)
-        _listings.say(cost)
+        _listings.say(estimate(opened, todo).text(jobs))
         return
-    _listings.say(cost)
-    run_study(opened, jobs=jobs, stale_too=stale)
+    todo = _possible(todo, insist=data is not None)
+    _listings.say(estimate(opened, todo).text(jobs))
+    if todo:
+        execute(todo, opened.store, jobs=jobs)
+        opened.refresh()
     if item and opened.item(item).get("columns"):
-        print(_compared(opened, item, "json" if as_json else "md"))
+        _print_compared(opened, item, "json" if as_json else "text")
     else:
         print_list(_listings.coverage(opened), as_json)
 
 
-def _compared(study: "Study", item: str, style: str) -> str:
-    """An item's comparison table in one of the formats of `vaelib table`."""
+def _print_compared(study: "Study", item: str, style: str) -> None:
+    """Print an item's comparison table in one of the formats of `vaelib table`.
+
+    Raises:
+        VaelibError: The item has no columns, or there are no runs.
+    """
     from vaelib import _listings, tables
 
     about = study.item(item)
     if not about.get("columns"):
         known = [one["id"] for one in study.about["item"] if one.get("columns")]
         raise VaelibError(f"{item} is no table: take one of {', '.join(known)}.")
-    compared = study.compare(item) if study.found else None
-    if style == "json":
-        rows = [] if compared is None else compared.to_dict("records")
-        return json.dumps(_listings.clean(rows), indent=1)
-    if compared is None:
-        raise VaelibError(f"no runs yet: `vaelib study {study.paper}/{item}` makes them.")
+    if not study.found:
+        told = f"vaelib study {study.paper}/{item} --profile {study.profile}"
+        raise VaelibError(f"no runs yet: `{told}` makes them.")
+    compared = study.compare(item)
     wide, made = tables.comparison(compared), tables.provenance(study, item)
-    wide.attrs["notes"] = [*wide.attrs.get("notes", []), made]
+    wide.attrs["notes"] = [*wide.attrs["notes"], made]
     title = f"{about['title']} ({study.about['reference']}, {about['source']})"
-    if style == "csv":
-        return tables.to_csv(wide).rstrip("\n")
-    if style == "latex":
-        return tables.to_latex(wide, title, f"tab:{study.paper}-{item}").rstrip("\n")
-    return f"{title}\n\n{tables.to_markdown(wide)}".rstrip("\n")
+    if style == "json":
+        _listings.print_json(compared.to_dict("records"))
+    elif style == "csv":
+        print(tables.to_csv(_listings.numbers(compared, study.profile)), end="")
+    elif style == "latex":
+        print(tables.to_latex(wide, title, f"tab:{study.paper}-{item}"), end="")
+    elif style == "md":
+        print(f"{title}\n\n{tables.to_markdown(wide)}", end="")
+    else:
+        _listings.print_table(wide.reset_index().to_dict("records"), f"{title}\n")
+        print("\n" + "\n".join(wide.attrs["notes"]))
 
 
 @app.command()
 def table(
     name: Annotated[str, typer.Argument(metavar="PAPER/ITEM", help="Such as dg_vae/table2.")],
+    settings: Settings = None,
     profile: Profile = "laptop",
     data: Data = None,
-    style: Annotated[str, typer.Option("--format", help="md, csv, latex or json.")] = "md",
+    style: Annotated[str, typer.Option("--format", help="text, md, csv, latex or json.")] = "md",
 ) -> None:
     """Print a table: published | obtained, mean ± sd.
 
     Mean and standard deviation are over seeds. Nothing is trained.
+    Settings are those the runs were made with.
     """
-    check_name(style, ("md", "csv", "latex", "json"), "format")
-    opened, item = open_item(name, profile, data=data)
+    check_name(style, ("text", "md", "csv", "latex", "json"), "format")
+    changes = parse_settings(settings, _STUDY_OPTIONS)
+    opened, item = open_item(name, profile, data=data, **changes)
     if item is None:
         known = [one["id"] for one in opened.about["item"] if one.get("columns")]
         raise VaelibError(f"{name!r} is a whole study: add a table, such as {name}/{known[-1]}.")
-    print(_compared(opened, item, style))
+    _print_compared(opened, item, style)
 
 
 @app.command()

@@ -102,7 +102,9 @@ def _record(store: Store, entry: Entry) -> Path:
 def _half(path: Path) -> bytes:
     """Posterior arrays as a compressed .npz: float16, and the order as int32."""
     arrays = read_arrays(path)
-    small = {k: v.astype(np.int32 if k == "order" else np.float16) for k, v in arrays.items()}
+    small: dict[str, Any] = {
+        k: v.astype(np.int32 if k == "order" else np.float16) for k, v in arrays.items()
+    }
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **small)
     return buffer.getvalue()

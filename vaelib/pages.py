@@ -31,14 +31,18 @@ def statistics(rows: list[dict[str, Any]]) -> pd.DataFrame:
     table = []
     for row in rows:
         printed, mine = row["published"] or {}, row["statistics"] or {}
-        cells = {n: f"{_number(printed.get(k))} | {_number(mine.get(k))}" for k, n in names.items()}
+        cells = {n: _pair(printed.get(k), mine.get(k)) for k, n in names.items()}
         table.append({"id": row["id"], "at hand": "yes" if row["available"] else "no", **cells})
     return pd.DataFrame(table)
 
 
+def _pair(printed: float | None, mine: float | None) -> str:
+    return "–" if printed is mine is None else f"{_number(printed)} | {_number(mine)}"
+
+
 def _number(value: float | None) -> str:
     if value is None:
-        return "-"
+        return "–"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
 
 

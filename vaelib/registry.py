@@ -50,7 +50,8 @@ class Registry(Mapping[str, T], Generic[T]):
         """
         if name in self._aliases:
             return self._aliases[name]
-        return check_name(name, self._entries, self.what)
+        check_name(name, self._entries, self.what, also=self._aliases)
+        return name
 
     def aliases(self, name: str) -> tuple[str, ...]:
         """All aliases of a registered name."""

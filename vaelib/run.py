@@ -197,19 +197,19 @@ def run_config(config: Config, *, store: Store, fresh: bool = False, progress: b
     entry = store.finished(key)
     if entry is not None and not (fresh and entry.folder is None):
         return Run(entry, store)
+    corpus = load_data(config)  # before anything is written, so that bad data leaves nothing
     with store.lock(key):
         if not store.record_path(key).is_file():
             with machine(config), _bar(config, progress) as watch:
-                _make(config, key, store, watch)
+                _make(config, corpus.to(config.device), key, store, watch)
     finished = store.finished(key)
     assert finished is not None
     return Run(finished, store)
 
 
-def _make(config: Config, key: Key, store: Store, watch: Watch | None) -> None:
+def _make(config: Config, corpus: Corpus, key: Key, store: Store, watch: Watch | None) -> None:
     """Train unless that is done, evaluate, and write the record last: with it a run is finished."""
     folder, earlier = store.folder(key), store.trained(key)
-    corpus = load_data(config).to(config.device)
     if earlier is None:
         files.write_json(folder / "config.json", config.to_dict())
         trained = _train(config, corpus, folder, watch)

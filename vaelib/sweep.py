@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import statistics
 import threading
 from collections.abc import Iterable, Sequence
@@ -67,6 +68,8 @@ def estimate(study: Study, plans: Sequence[Planned]) -> Estimate:
 def _follow_parent() -> None:
     """End this worker when the process that started it ends, however it ends."""
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on
+
     def watch() -> None:
         parent = multiprocessing.parent_process()
         if parent is not None:
@@ -109,13 +112,19 @@ def execute(
     with bar, ProcessPoolExecutor(jobs, context, _follow_parent) as pool:
         root = str(store.root)
         waiting = {pool.submit(_work, c, root): title[h] for h, c in configs.items()}
-        while waiting:
-            ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in ended:
-                name = waiting.pop(future)
-                _collect(future, name, done, failed)
-                bar.set_postfix_str(name)
-                bar.update()
+        try:
+            while waiting:
+                ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    name = waiting.pop(future)
+                    _collect(future, name, done, failed)
+                    bar.set_postfix_str(name)
+                    bar.update()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
     if failed:
         raise VaelibError(
             f"{len(failed)} of {len(configs)} runs failed, the first: {failed[0]} "

@@ -179,6 +179,7 @@ class Shown:
         body = _words(self.table).to_html(border=0, index=False)
         head = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         body = body.replace("<thead>", f"{head}<thead>", 1)
+        body = body.replace(" | ", "&nbsp;|&nbsp;").replace(" ± ", "&nbsp;±&nbsp;")
         foot = "<br>".join(html.escape(note) for note in self.notes)
         foot = f"<p><small>{foot}</small></p>" if foot else ""
         return f'<div style="overflow-x: auto">{body}</div>{foot}'

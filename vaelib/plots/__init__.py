@@ -19,6 +19,7 @@ from vaelib.plots.posteriors import (
 )
 from vaelib.plots.style import Picture
 from vaelib.plots.training import history
+from vaelib.plots.verdicts import verdict_map
 
 __all__ = [
     "Picture",
@@ -32,4 +33,5 @@ __all__ = [
     "posterior_panels",
     "toy_snapshots",
     "tradeoff",
+    "verdict_map",
 ]

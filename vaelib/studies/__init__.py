@@ -178,7 +178,11 @@ class Study:
 
     def planned(self) -> list[Planned]:
         """Every run of the study, data set by data set, seed by seed."""
-        rows = []
+        return list(self._planned)
+
+    @cached_property
+    def _planned(self) -> list[Planned]:
+        rows: list[Planned] = []
         for data in self.data:
             labels = self.settings.get("labels", {}).get(data, "all")
             chosen = [r for r in grid(self.paper) if labels == "all" or r["label"] in labels]
@@ -236,8 +240,12 @@ class Study:
         Args:
             name: An item with columns ("table2", "figure2", "ablation").
         """
-        columns, results = self.item(name)["columns"], self.results()
         labels = self.labels_of(name)
+        if not labels or "columns" not in self.item(name):
+            raise VaelibError(
+                f"{name} of {self.paper} is no table of runs; see its page in the book."
+            )
+        columns, results = self.item(name)["columns"], self.results()
         rows = []
         for (data, label), group in results.groupby(["data", "label"], sort=False):
             if label in labels:
@@ -251,8 +259,10 @@ class Study:
         note says "other data: direction only".
         """
         item, table = self.item(name), self.table(name)
+        if table.empty:
+            return table
         printed = self._printed(item)
-        keys = zip(table["label"], table["column"], strict=True) if len(table) else []
+        keys = zip(table["label"], table["column"], strict=True)
         table["published"] = [printed.get(key, float("nan")) for key in keys]
         names = self.about["data"]
         same = table["data"].eq(names.get(item.get("published_data"))) & (self.profile == "paper")

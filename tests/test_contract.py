@@ -1,0 +1,250 @@
+"""The conformance suite over the whole registry, on parts that break it, and on a term of ours."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import vaelib
+from vaelib import METHODS, TERMS, Outputs, Term, VaelibError, recipe
+from vaelib.build import resolve
+from vaelib.decoders import DECODERS, LSTMDecoder
+from vaelib.encoders import ENCODERS, LSTMEncoder
+from vaelib.layers import Shape
+from vaelib.posteriors import POSTERIORS, GaussianPosterior
+from vaelib.run import key_of
+from vaelib.store import Store
+from vaelib.testing import (
+    check_decoder,
+    check_encoder,
+    check_method,
+    check_posterior,
+    check_term,
+    sentences,
+)
+
+POINTS = {"table": torch.arange(8), "categorical": torch.arange(8)}
+
+
+@pytest.mark.parametrize("name", list(METHODS))
+def test_every_method_keeps_the_contract(name: str) -> None:
+    check_method(name)
+
+
+@pytest.mark.parametrize("name", list(TERMS))
+def test_every_term_keeps_the_contract(name: str) -> None:
+    check_term(name)
+
+
+@pytest.mark.parametrize("name", list(POSTERIORS))
+def test_every_posterior_family_keeps_the_contract(name: str) -> None:
+    check_posterior(name)
+
+
+@pytest.mark.parametrize("name", list(ENCODERS))
+def test_every_encoder_keeps_the_contract(name: str) -> None:
+    check_encoder(name, POINTS.get(name))
+
+
+@pytest.mark.parametrize("name", list(DECODERS))
+def test_every_decoder_keeps_the_contract(name: str) -> None:
+    check_decoder(name, POINTS.get(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("free_bits", {"target": 0.5, "variant": "dim_sample_clamp"}),
+        ("free_bits", {"target": 0.5, "variant": "dim_batch_clamp"}),
+        ("free_bits", {"target": 0.5, "variant": "total_sample_mask"}),
+        ("free_bits", {"target": 0.5, "variant": "total_batch_mask"}),
+        ("density_gap", {"aggregation_size": 4}),
+        ("density_gap", {"form": "joint", "samples": 3}),
+        ("bag_of_words", {"bow_width": 0, "bow_reduction": "mean_tokens"}),
+        ("bag_of_words", {"bow_gradient_only": True}),
+        ("mmd", {"mmd_samples": 4}),
+        ("adversarial", {"critic_samples": 4}),
+    ],
+)
+def test_terms_keep_the_contract_with_other_options(name: str, options: dict) -> None:
+    check_term(name, **options)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("dg", {"aggregation_size": 4}),
+        ("dg", {"form": "joint"}),
+        ("dg", {"aggregation_size": 4, "indivisible": "whole"}),
+        ("bow", {"bow_gradient_only": True, "bow_reduction": "mean_tokens", "bow_width": 0}),
+        ("free_bits", {"variant": "total_batch_mask"}),
+        ("cyclic", {"late_restart": True}),
+        ("vae", {"optimizer": "sgd", "lr": 0.5}),
+        ("vae", {"select": "elbo", "decay_reference": "last_batch", "patience": 0}),
+    ],
+)
+def test_switches_keep_the_contract(method: str, options: dict) -> None:
+    check_method(method, **options)
+
+
+def test_a_decoder_with_skip_keeps_the_contract() -> None:
+    check_decoder("lstm", skip=True)
+
+
+# ---- The suite notices what is broken -----------------------------------------------------------
+
+
+class Nudge(Term):
+    """A term of somebody else: pulls codes to the origin."""
+
+    def __init__(self, shape: Shape, *, strength: float = 0.1) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((shape.latent_dim,), strength))
+
+    def forward(self, outputs: Outputs, generator: torch.Generator) -> Tensor:
+        """A weighed square of the code [B]."""
+        return (self.scale * outputs.z.square()).sum(dim=1)
+
+
+class WrongScope(Nudge):
+    scope = "batch"
+
+
+class GlobalNoise(Nudge):
+    def forward(self, outputs: Outputs, generator: torch.Generator) -> Tensor:
+        return super().forward(outputs, generator) + 0 * torch.rand(len(outputs.z))
+
+
+class HiddenState(Nudge):
+    calls = 0
+
+    def forward(self, outputs: Outputs, generator: torch.Generator) -> Tensor:
+        self.calls += 1
+        return self.calls * super().forward(outputs, generator)
+
+
+class NotFinite(Nudge):
+    def forward(self, outputs: Outputs, generator: torch.Generator) -> Tensor:
+        return super().forward(outputs, generator) / 0
+
+
+class NoGradient(Nudge):
+    def forward(self, outputs: Outputs, generator: torch.Generator) -> Tensor:
+        return (self.scale * outputs.z.detach().square()).sum(dim=1)
+
+
+class IdleParameter(Nudge):
+    def forward(self, outputs: Outputs, generator: torch.Generator) -> Tensor:
+        return outputs.z.square().sum(dim=1)
+
+
+@pytest.mark.parametrize(
+    ("term", "fault"),
+    [
+        (WrongScope, r"shape \(8,\), not \(\)"),
+        (GlobalNoise, "global generator"),
+        (HiddenState, "same generator gives different values"),
+        (NotFinite, "not finite"),
+        (NoGradient, "no gradient reaches encoder"),
+        (IdleParameter, "no gradient reaches scale"),
+    ],
+)
+def test_a_broken_term_is_caught(term: type[Term], fault: str) -> None:
+    check_term(Nudge)
+    with pytest.raises(AssertionError, match=fault):
+        check_term(term)
+
+
+class Lonely(LSTMEncoder):
+    def forward(self, x: Tensor) -> Tensor:
+        h = super().forward(x)
+        return h - h.mean(0)
+
+
+class Repeating(LSTMDecoder):
+    def forward(self, x: Tensor, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        one = super().forward(x, z[: len(x)], generator)
+        return one.repeat(len(z) // len(x))
+
+
+class Certain(GaussianPosterior):
+    def forward(self, h: Tensor) -> Any:
+        return super().forward(h.detach())
+
+
+def test_broken_parts_are_caught() -> None:
+    with pytest.raises(AssertionError, match="the other examples change h"):
+        check_encoder(Lonely)
+    with pytest.raises(AssertionError, match="k copies of the batch"):
+        check_decoder(Repeating)
+    with pytest.raises(AssertionError, match="no gradient reaches the encoder"):
+        check_posterior(Certain)
+
+
+def test_a_method_that_does_not_learn_is_caught() -> None:
+    with pytest.raises(AssertionError, match="the distortion went from"):
+        check_method("vae", lr=1e-12, optimizer="sgd")
+
+
+# ---- A term of one's own: one class, one recipe -------------------------------------------------
+
+
+@pytest.fixture
+def nudge() -> Iterator[str]:
+    """The method `nudge`, registered and forgotten again."""
+    TERMS.add("nudge_term", Nudge)
+    recipe(
+        "nudge",
+        aliases=("Nudge-VAE",),
+        title="Nudge-VAE",
+        paper="this test",
+        equation="none",
+        formula="z^2",
+        summary="Codes are pulled to the origin.",
+        changes={"regulariser": "nudge_term"},
+        options={"strength": 0.2},
+    )
+    yield "nudge"
+    METHODS.remove("nudge")
+    TERMS.remove("nudge_term")
+
+
+def test_a_method_of_ones_own_is_one_class_and_one_recipe(nudge: str, tmp_path: Path) -> None:
+    assert nudge in METHODS
+    assert METHODS["Nudge-VAE"].differs == "regulariser=nudge_term, strength=0.2"
+    config = resolve("Nudge-VAE", data="grammar", profile="smoke", strength=0.3)
+    assert (config.method, config.options["strength"]) == ("nudge", 0.3)
+    with pytest.raises(VaelibError, match="did you mean 'strength'"):
+        resolve(nudge, data="grammar", strenght=0.3)
+    run = vaelib.run(nudge, data="grammar", profile="smoke", store=Store(tmp_path), progress=False)
+    assert run.config.options["strength"] == 0.2
+    assert "regulariser" in run.history
+    assert not run.stale
+    check_term("nudge_term")
+    check_method(nudge)
+
+
+def test_it_is_gone_afterwards() -> None:
+    assert "nudge" not in METHODS
+    assert "Nudge-VAE" not in METHODS
+    assert "nudge_term" not in TERMS
+    with pytest.raises(VaelibError, match="unknown method 'nudge'"):
+        resolve("nudge", data="grammar")
+
+
+def test_its_code_belongs_to_its_key(nudge: str) -> None:
+    mine = key_of(resolve(nudge, data="grammar", profile="smoke"))
+    plain = key_of(resolve("vae", data="grammar", profile="smoke"))
+    assert mine.trained.split("-")[1] != plain.trained.split("-")[1]
+
+
+def test_the_suites_sentences_are_sentences() -> None:
+    words = sentences(5, 6, 20)
+    assert words.shape == (5, 6)
+    assert words[:, 0].eq(1).all()
+    assert words[:, -1].eq(2).all()
+    assert 4 <= words[:, 1:-1].min() <= words.max() < 20
+    assert torch.equal(words, sentences(5, 6, 20))

@@ -1,0 +1,67 @@
+"""The committed records: small, whole, and one of them, chosen by the commit, made again."""
+
+import math
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vaelib.run import Run, key_of, run_config
+from vaelib.store import Entry, Store, read_arrays
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results"
+RECORDS = Store(ROOT / "nowhere", RESULTS).entries()
+SAME_MACHINE = 1e-6  # relative; set before any record was made again
+CHEAP = "grammar"  # embedded, about a minute a run
+
+
+def test_all_records_together_are_small_and_hold_no_weights() -> None:
+    files = [path for path in RESULTS.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 20 * 2**20
+    assert {path.suffix for path in files} <= {".json", ".npz", ".md"}
+
+
+@pytest.mark.parametrize("entry", RECORDS, ids=lambda e: str(e.key))
+def test_a_record_is_whole(entry: Entry) -> None:
+    run = Run(entry, Store(ROOT / "nowhere", RESULTS))
+    assert entry.record["key"] == str(entry.key)
+    assert entry.record["question"] == run.config.question
+    assert 0 < len(run.history) <= 200
+    assert len(run.epochs) <= run.config.epochs
+    assert {"versions", "device", "seed", "started", "train_seconds"} <= set(run.provenance)
+    assert all(math.isfinite(v) or math.isnan(v) for v in run.metrics.values())
+    if entry.arrays_path is not None:
+        arrays = read_arrays(entry.arrays_path)
+        shape = (run.provenance["test_size"], run.config.latent_dim)
+        assert arrays["mu"].shape == shape
+        assert np.isfinite(arrays["mu"].astype(np.float32)).all()
+
+
+def _chosen() -> Entry | None:
+    """One cheap record of today's code, by the number of the commit."""
+    mine = [e for e in RECORDS if e.config.data == CHEAP and e.key == key_of(e.config)]
+    asked = ["git", "rev-parse", "HEAD"]
+    commit = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    mine.sort(key=lambda e: str(e.key))
+    return mine[int(commit.strip() or "0", 16) % len(mine)] if mine else None
+
+
+@pytest.mark.slow
+def test_one_record_comes_out_again(tmp_path: Path) -> None:
+    entry = _chosen()
+    if entry is None:
+        pytest.skip("no committed record of today's code on embedded data")
+    again = run_config(entry.config, store=Store(tmp_path))
+    before = Run(entry, Store(tmp_path, RESULTS))
+    if again.provenance["device"] != before.provenance["device"]:
+        assert again.metrics["distortion"] == pytest.approx(before.metrics["distortion"], rel=0.05)
+        return
+    differing = {
+        name: (value, again.metrics[name])
+        for name, value in before.metrics.items()
+        if not math.isclose(value, again.metrics[name], rel_tol=SAME_MACHINE, abs_tol=1e-6)
+        and not (math.isnan(value) and math.isnan(again.metrics[name]))
+    }
+    assert not differing, f"{entry.key} came out otherwise: {differing}"
