@@ -64,6 +64,7 @@ def test_the_paper_profile_is_the_published_protocol(data: str, sizes: tuple[int
     assert (config.init_range, config.embedding_range) == (0.01, 0.1)
     assert (config.options["warmup_epochs"], config.options["start"]) == (10.0, 0.0)
     assert (config.select, config.decay_reference) == ("objective", "valid")
+    assert resolve("bn", data=data, profile="paper").options["norm_eps"] == 1e-5
     assert (config.train_size, config.min_count) == (None, 1)
 
 
@@ -127,7 +128,6 @@ def test_wrong_types_are_refused(changes: dict) -> None:
         smoke("beta", **changes)
 
 
-@pytest.mark.xfail(strict=True, reason="the text is read letter by letter: \"unknown term 'b'\"")
 def test_a_text_is_no_list_of_terms() -> None:
     with pytest.raises(VaelibError, match="extra_terms"):
         smoke("vae", extra_terms="bag_of_words")
@@ -166,6 +166,7 @@ def test_values_out_of_range_are_refused(changes: dict) -> None:
     ("method", "changes"),
     [
         ("bn", {"gamma": 0.0}),
+        ("bn", {"norm_eps": 0.0}),
         ("delta", {"delta": -0.1}),
         ("vmf", {"kappa": 0.0}),
         ("free_bits", {"target": -4.0}),

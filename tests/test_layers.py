@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from vaelib.build import build, resolve
+from vaelib.errors import VaelibError
 from vaelib.layers import (
     ScaledBatchNorm,
     derived_seed,
@@ -107,6 +108,21 @@ def test_scaled_batch_norm_keeps_running_statistics(generator: torch.Generator) 
     one = layer(x[:1])
     mean, var = layer.norm.running_mean, layer.norm.running_var
     assert torch.allclose(one, 1.5 * (x[:1] - mean) / (var + 1e-5).sqrt() + layer.shift)
+
+
+def test_means_that_hardly_vary_escape_the_normalisation(generator: torch.Generator) -> None:
+    """At eps = 1e-5 the floor of the rate is void for raw means of variance 1e-8."""
+    x = 1e-4 * torch.randn(512, 4, generator=generator)
+    published, small = (ScaledBatchNorm(4, 1.0, eps)(x).var() for eps in (1e-5, 1e-12))
+    assert published < 2e-3
+    assert small.item() == pytest.approx(1.0, abs=0.05)
+
+
+def test_a_single_training_sentence_has_no_variance() -> None:
+    layer = ScaledBatchNorm(4, 0.6)
+    with pytest.raises(VaelibError, match="min_batch=2"):
+        layer(torch.zeros(1, 4))
+    assert torch.isfinite(layer.eval()(torch.zeros(1, 4))).all()
 
 
 def test_the_scale_is_no_parameter_and_the_shift_is() -> None:

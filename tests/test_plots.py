@@ -147,7 +147,7 @@ def test_pictures_leave_no_trace_in_the_settings() -> None:
     assert dict(mpl.rcParams) == before
 
 
-@pytest.mark.parametrize("color", [INK, *COLORS, *{look.color for look in LOOKS.values()}])
+@pytest.mark.parametrize("color", sorted({INK, *COLORS, *(look.color for look in LOOKS.values())}))
 def test_colours_stand_out_on_both_pages(color: str) -> None:
     assert contrast(to_rgb(color), LIGHT) > 2.9
     assert contrast(to_rgb(color), DARK) > 2.9

@@ -116,7 +116,6 @@ def test_lost_weights_are_one_clear_sentence(tmp_path: Path) -> None:
         lost.model()
 
 
-@pytest.mark.xfail(strict=True, reason="safetensors' own error comes through")
 def test_damaged_weights_are_one_clear_sentence(tmp_path: Path) -> None:
     damaged = ask(Store(tmp_path), epochs=1, metrics=("kl",))
     path = damaged.entry.folder / WEIGHTS

@@ -176,9 +176,14 @@ def test_an_empty_store_lacks_everything(store: Store) -> None:
     assert opened.table("table2").empty
 
 
-@pytest.mark.xfail(strict=True, raises=KeyError, reason="an empty table has no column 'data'")
 def test_nothing_can_be_compared_with_print(store: Store) -> None:
     assert study(store=store).compare("table2").empty
+
+
+@pytest.mark.parametrize("item", ["toy", "figure1", "table1"])
+def test_items_without_a_table_of_runs_say_so(item: str, store: Store) -> None:
+    with pytest.raises(VaelibError, match=f"{item} of dg_vae is no table of runs"):
+        study(store=store).table(item)
 
 
 def test_what_is_found_is_not_missing(store: Store) -> None:

@@ -67,6 +67,7 @@ def resolve(
     fields = base | {k: v for k, v in from_profile.items() if k in FIELDS} | entry.changes
     fields |= {k: v for k, v in overrides.items() if k in FIELDS}
     fields |= {"method": METHODS.canonical(method), "data": data, "profile": profile, "seed": seed}
+    fields["extra_terms"] = check_value("extra_terms", fields["extra_terms"], ("bag_of_words",))
     known = _known_options(fields)
     if "options" in overrides:
         raise VaelibError("give the options of parts by their own names, not as options=...")

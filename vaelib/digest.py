@@ -151,6 +151,14 @@ def reachable(roots: Iterable[Any]) -> dict[tuple[str, str], str]:
     return seen
 
 
+def _foreign(root: Any) -> str:
+    """The source of a part from outside the package, or its name where there is none to read."""
+    try:
+        return inspect.getsource(root)
+    except (OSError, TypeError):
+        return f"{root.__module__}.{root.__qualname__}"
+
+
 def code_digest(roots: Iterable[Any], extra: str = "") -> str:
     """Twelve hex digits of the code `roots` use.
 
@@ -160,7 +168,7 @@ def code_digest(roots: Iterable[Any], extra: str = "") -> str:
     """
     roots = list(roots)
     code = reachable(roots)
-    extra += "".join(inspect.getsource(r) for r in roots if r.__module__.split(".")[0] != PACKAGE)
+    extra += "".join(_foreign(r) for r in roots if r.__module__.split(".")[0] != PACKAGE)
     text = "\n".join(f"{module}.{name}: {code[module, name]}" for module, name in sorted(code))
     text += extra
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -39,8 +39,9 @@ class Registry(Mapping[str, T], Generic[T]):
 
     def remove(self, name: str) -> None:
         """Forget an entry and its aliases (for tests that register something of their own)."""
-        del self._entries[self.canonical(name)]
-        self._aliases = {a: n for a, n in self._aliases.items() if n != name}
+        gone = self.canonical(name)
+        del self._entries[gone]
+        self._aliases = {a: n for a, n in self._aliases.items() if n != gone}
 
     def canonical(self, name: str) -> str:
         """The registered name behind `name`, which may be an alias.

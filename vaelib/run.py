@@ -137,7 +137,12 @@ class Run:
                 "train it in your own store with fresh=True."
             )
         model = build(replace(self.config, device="cpu"), len(self.corpus.vocabulary)).model
-        model.load_state_dict(safetensors.torch.load_file(path))
+        try:
+            model.load_state_dict(safetensors.torch.load_file(path))
+        except Exception as error:
+            raise VaelibError(
+                f"cannot read the weights {path}: {error}; delete {path.parent} and train again."
+            ) from error
         return model.eval()
 
     def generate(self, n: int, seed: int = 0) -> list[str]:

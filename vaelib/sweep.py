@@ -67,7 +67,6 @@ def estimate(study: Study, plans: Sequence[Planned]) -> Estimate:
 
 def _follow_parent() -> None:
     """End this worker when the process that started it ends, however it ends."""
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on
 
     def watch() -> None:

@@ -32,7 +32,7 @@ from vaelib.train import Training, fit, run_epoch, validate
 
 SHAPE = Shape(vocab_size=12, embedding_dim=6, hidden_dim=8, latent_dim=4)
 SIZE, LENGTH = 8, 6
-QUICK = {"data": "grammar", "profile": "smoke", "epochs": 3, "lr": 0.01}
+QUICK: dict[str, Any] = {"data": "grammar", "profile": "smoke", "epochs": 3, "lr": 0.01}
 
 
 def _require(condition: bool, sentence: str) -> None:
@@ -52,7 +52,8 @@ def sentences(size: int = SIZE, length: int = LENGTH, vocab_size: int = 12) -> T
 def _gradients_reach(parameters: Iterable[tuple[str, nn.Parameter]], what: str) -> None:
     """Every parameter has a finite gradient that is not all zero."""
     for name, parameter in parameters:
-        _require(parameter.grad is not None, f"{what}: no gradient reaches {name}")
+        if parameter.grad is None:
+            raise AssertionError(f"{what}: no gradient reaches {name}")
         finite = torch.isfinite(parameter.grad).all()
         _require(bool(finite), f"{what}: the gradient of {name} is not finite")
         _require(bool(parameter.grad.any()), f"{what}: the gradient of {name} is zero everywhere")
