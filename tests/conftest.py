@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from objective_helpers import Posteriors, seeded
 
 from vaelib.build import load_data, resolve
 from vaelib.config import Config
@@ -53,3 +54,12 @@ def smoke() -> Config:
 def corpus(smoke: Config) -> Corpus:
     """Its sentences, a slice of each split."""
     return load_data(smoke)
+
+
+@pytest.fixture
+def posteriors() -> Posteriors:
+    """12 posteriors over 3 dimensions in float64, some sharp, some wide, some far out."""
+    noise = seeded(5)
+    mu = 1.5 * torch.randn(12, 3, generator=noise, dtype=torch.float64)
+    logvar = torch.randn(12, 3, generator=noise, dtype=torch.float64) - 0.5
+    return mu.requires_grad_(), logvar.requires_grad_()

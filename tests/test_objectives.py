@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from objective_helpers import Posteriors, outputs_of, seeded
 from torch import Tensor
-from torch.distributions import Distribution
 from torch.nn import functional as F
 
 from vaelib.build import build, resolve
@@ -17,31 +17,6 @@ from vaelib.metrics import kl_normal
 from vaelib.model import Outputs
 from vaelib.objectives import TERMS, Objective
 from vaelib.testing import sentences
-
-Posteriors = tuple[Tensor, Tensor]
-
-
-def seeded(seed: int = 11) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-@pytest.fixture
-def posteriors() -> Posteriors:
-    """12 posteriors over 3 dimensions in float64, some sharp, some wide, some far out."""
-    noise = seeded(5)
-    mu = 1.5 * torch.randn(12, 3, generator=noise, dtype=torch.float64)
-    logvar = torch.randn(12, 3, generator=noise, dtype=torch.float64) - 0.5
-    return mu.requires_grad_(), logvar.requires_grad_()
-
-
-def outputs_of(q: Distribution, p: Distribution | None = None, x: Tensor | None = None) -> Outputs:
-    """A forward pass as terms see it."""
-    size, dim = q.batch_shape[0], q.event_shape[0]
-    zero = torch.zeros(dim, dtype=q.mean.dtype)
-    z, p = rsample(q, (), seeded()), p or diagonal_normal(zero, zero)
-    x = sentences(size, 6, 13) if x is None else x
-    return Outputs(x, torch.zeros(size, 1), q, p, z, -torch.arange(float(size)))
-
 
 # ---- Free bits ------------------------------------------------------------------------------
 

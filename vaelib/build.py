@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -180,15 +180,4 @@ def load_data(config: Config) -> Corpus:
         valid_size=config.valid_size,
         test_size=config.test_size,
         min_count=config.min_count,
-    )
-
-
-def with_machine(config: Config, other: Config) -> Config:
-    """`config` on the machine settings of `other`, as a resume needs."""
-    return replace(
-        config,
-        device=other.device,
-        precision=other.precision,
-        threads=other.threads,
-        matmul_precision=other.matmul_precision,
     )

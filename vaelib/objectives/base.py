@@ -1,7 +1,6 @@
 """What a term is, and how terms become the objective a method minimises."""
 
 import abc
-import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,8 +116,3 @@ class Objective(nn.Module):
             parts[name] = term(outputs, generator).mean()
             loss = loss + parts[name]
         return loss, {k: v.detach() for k, v in parts.items()}
-
-
-def as_dict(entry: Recipe) -> dict[str, Any]:
-    """A recipe's fields, for listings."""
-    return dataclasses.asdict(entry)
