@@ -14,6 +14,7 @@ from vaelib.run import Run, key_of, run_config
 from vaelib.store import Key, Store
 
 Edit = Callable[[str, str, str], None]
+GUARD = "    if p > 1:\n        raise ValueError(p)\n"
 
 
 @pytest.fixture
@@ -57,8 +58,17 @@ def test_the_key_is_stable(edit: Edit) -> None:
         ("train.py", "Nothing of this run is recorded.", "There is no record."),
         ("objectives/density_gap.py", "give at least one sample", "one sample or more"),
         ("layers.py", "    return x * mask.div_(1 - p)", "\n    return x  *  mask.div_(1 - p)"),
+        ("layers.py", "    return x * mask.div_(1 - p)", f"{GUARD}    return x * mask.div_(1 - p)"),
     ],
-    ids=["comment", "docstring", "docstring of a function", "error", "error of a part", "layout"],
+    ids=[
+        "comment",
+        "docstring",
+        "docstring of a function",
+        "error",
+        "error of a part",
+        "layout",
+        "check that only raises",
+    ],
 )
 def test_words_and_layout_change_nothing(edit: Edit, file: str, old: str, new: str) -> None:
     before = key()
@@ -74,6 +84,16 @@ def test_words_and_layout_change_nothing(edit: Edit, file: str, old: str, new: s
         ("noise.py", "manual_seed(0)", "manual_seed(1)"),
         ("layers.py", 'f"{seed}/{purpose}"', 'f"{seed}-{purpose}"'),
         ("layers.py", "x * mask.div_(1 - p)", "x * mask"),
+        (
+            "layers.py",
+            "    return x * mask.div_",
+            f"{GUARD}    else:\n        p = 0\n    return x * mask.div_",
+        ),
+        (
+            "layers.py",
+            "    return x * mask.div_",
+            "    if (p := 0):\n        raise\n    return x * mask.div_",
+        ),
         ("decoders.py", "START, STOP = 1, 2", "START, STOP = 2, 1"),
         ("strategies.py", "loss.backward()", "(2 * loss).backward()"),
         ("train.py", '"sgd": torch.optim.SGD', '"sgd": torch.optim.Adam'),

@@ -108,6 +108,13 @@ def test_impossible_cycles_are_refused() -> None:
         Cyclic(ramp_fraction=-0.5)
 
 
+def test_cycles_are_as_many_as_asked_when_they_do_not_divide_the_epochs() -> None:
+    weights = trace(Cyclic(cycles=5), epochs=12, per_epoch=10)
+    starts = [step for step, w in enumerate(weights) if w < 0.1]
+    assert starts == [0, 24, 48, 72, 96]  # 12 epochs of 10 steps hold 5 cycles of 24
+    assert weights[12:24] == [1.0] * 12
+
+
 def test_the_cyclic_method_runs_to_its_end() -> None:
     config = resolve("cyclic", data="short_yelp", profile="paper")
     assert config.schedule == "cyclic"

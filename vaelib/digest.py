@@ -1,9 +1,9 @@
 """A digest of exactly the code that determines a run's numbers.
 
 Starting from the functions and classes a run uses, names are followed through the package's own
-modules; the definitions reached are hashed with comments, docstrings and `raise` statements
-stripped. Code that a run
-does not use (another method's term, plots, commands) can change without making its record stale.
+modules; the definitions reached are hashed without comments, docstrings, `raise` statements and
+`if`s that do nothing but raise. Code that a run does not use (another method's term, plots,
+commands) can change without making its record stale.
 """
 
 import ast
@@ -58,21 +58,28 @@ def _dump(node: Any) -> str:
     return f"{type(node).__name__}({inside})"
 
 
-class _NoRaise(ast.NodeTransformer):
-    """Messages of errors make no number, so they may be reworded."""
+class _NoChecks(ast.NodeTransformer):
+    """Refusals make no number: errors may be reworded, and checks that only raise added."""
 
     def visit_Raise(self, node: ast.Raise) -> ast.Pass:
         return ast.Pass()
 
+    def visit_If(self, node: ast.If) -> ast.AST | None:
+        only_raises = len(node.body) == 1 and isinstance(node.body[0], ast.Raise)
+        assigns = any(isinstance(child, ast.NamedExpr) for child in ast.walk(node.test))
+        if only_raises and not node.orelse and not assigns:
+            return None
+        return self.generic_visit(node)
+
 
 def _stripped(node: Any) -> Any:
-    node = _NoRaise().visit(node)
+    node = _NoChecks().visit(node)
     for child in ast.walk(node):
-        if (
-            isinstance(child, ast.FunctionDef | ast.ClassDef)
-            and ast.get_docstring(child) is not None
-        ):
-            child.body = child.body[1:] or [ast.Pass()]
+        if isinstance(child, ast.FunctionDef | ast.ClassDef):
+            documented = ast.get_docstring(child) is not None
+            child.body = child.body[documented:]
+        if getattr(child, "body", None) == []:
+            child.body = [ast.Pass()]
     return node
 
 

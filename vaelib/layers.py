@@ -46,9 +46,15 @@ def dropout(x: Tensor, p: float, training: bool, generator: torch.Generator | No
         p: Probability of dropping an entry.
         training: False returns `x` unchanged.
         generator: Source of the mask.
+
+    Raises:
+        VaelibError: A mask is needed and there is no generator: draws from torch's global state
+            would make a run depend on whatever ran before it.
     """
     if not training or p == 0.0:
         return x
+    if generator is None:
+        raise VaelibError("dropout in training needs a generator; give one, or call model.eval().")
     mask = torch.empty_like(x).bernoulli_(1 - p, generator=generator)
     return x * mask.div_(1 - p)
 

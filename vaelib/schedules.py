@@ -70,7 +70,8 @@ class Cyclic:
     """Linear annealing restarted at the beginning of every cycle (Fu et al. 2019; A.3).
 
     Args:
-        cycles: Cycles in the run; the paper's 100 epochs hold 5 of 20 epochs.
+        cycles: Cycles in the run, equally long, none shorter than an epoch; the paper's 100 epochs
+            hold 5 of 20 epochs.
         ramp_fraction: Part of a cycle spent on the ramp; the rest has weight `beta`.
         beta: Weight after a ramp.
         late_restart: Restart one epoch late, as the released code does (T8): the first ramp lasts
@@ -98,11 +99,11 @@ class Cyclic:
 
     def __call__(self, clock: Clock) -> float:
         """The weight at this step."""
-        length = max(1, round(clock.epochs / self.cycles))
+        length = max(1.0, clock.epochs / self.cycles)  # in epochs, not always a whole number
         late = int(self.late_restart and clock.epoch > 0)
-        epochs_done = (clock.epoch - late) % length
-        per_epoch = (clock.step - clock.step_in_epoch) / max(1, clock.epoch)
-        done = epochs_done * per_epoch + clock.step_in_epoch
+        per_epoch = (clock.step - clock.step_in_epoch) / max(1, clock.epoch)  # 0 in the first
+        before = (clock.epoch - late) * per_epoch + clock.step_in_epoch - 1
+        done = 1 + (before % (length * per_epoch) if per_epoch else before)
         return self.final * ramp(done, self.ramp_fraction * length * clock.batches, 0.0)
 
 
