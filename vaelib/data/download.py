@@ -2,7 +2,7 @@
 
 pooch does the transfer, the temporary file, the SHA-256 check and the move into place; added here:
 git-blob SHA-1 (the only checksum known for some files), a part file by which an interrupted HTTP
-transfer resumes, mirrors (a folder or a URL), and messages that say what to do.
+transfer resumes, a lock for two at once, mirrors (a folder or a URL), messages that say what to do.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import platformdirs
+from filelock import FileLock
 
 from vaelib.errors import VaelibError
 
@@ -101,7 +102,7 @@ def fetch(source: Source) -> Path:
     """The verified file in the cache, fetched first where it is absent or corrupt.
 
     A file has its name only when its checksums are right. A broken HTTP transfer leaves
-    `<name>.part`, from which the next call goes on.
+    `<name>.part`, from which the next call goes on; a second process waits for the first.
 
     Returns:
         Its path.
@@ -114,10 +115,12 @@ def fetch(source: Source) -> Path:
     if not before:
         return target
     try:
-        _retrieve(source, target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(target.name + ".lock")):
+            if source.fault(target):  # else another process has just put it there
+                _retrieve(source, target)
     except (OSError, VaelibError) as error:
-        if source.fault(target):  # else another process has just put it there
-            raise _cannot_fetch(source, target, before, error) from None
+        raise _cannot_fetch(source, target, before, error) from None
     return target
 
 
@@ -132,9 +135,6 @@ def _retrieve(source: Source, target: Path) -> None:
     copy = _Copy(source, target.with_name(target.name + ".part"), isinstance(mirror, Path))
     with _quiet():
         pooch.retrieve(where, known, fname=new.name, path=new.parent, downloader=copy)
-    if fault := source.fault(new):  # two processes at once got in each other's way
-        new.unlink(missing_ok=True)
-        raise VaelibError(f"not the expected file: {fault}; try again")
     os.replace(new, target)
 
 
@@ -170,10 +170,7 @@ class _Copy:
         os.replace(self.part, output_file)
 
     def _resume(self, url: str) -> None:
-        """Complete the part file, or start it again where going on leads nowhere.
-
-        Bytes are written at their place, so that two processes at once write the same file.
-        """
+        """Complete the part file, or start it again where going on leads nowhere."""
         if self.part.is_file() and self._transfer(url):
             return
         self.part.write_bytes(b"")
@@ -193,8 +190,7 @@ class _Copy:
         if start:
             headers["Range"] = f"bytes={start}-"
         try:
-            with self.part.open("r+b") as file:
-                file.seek(start)
+            with self.part.open("ab") as file:
                 pooch.HTTPDownloader(chunk_size=CHUNK, headers=headers)(url, file, None)
         except OSError as error:
             if (answer := _answer(error)) is not None:
