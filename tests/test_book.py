@@ -1,17 +1,32 @@
-"""Parameters, papermill runs, the build and the scan, on small fabricated notebooks and pages."""
+"""Parameters, papermill runs, the build and the scan, on small fabricated notebooks and pages.
 
+At the end: what the pages of the book themselves promise.
+"""
+
+import contextlib
+import io
 import json
 import os
+import re
+import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
+import yaml
 
 from vaelib import book
 from vaelib._book_checks import check_outputs, strip_for_site
+from vaelib._commands import parse_parameters
+from vaelib._settings import exceptions, settings
+from vaelib.build import PARTS, options_of
+from vaelib.config import FIELDS, profile_values, profiles
 from vaelib.errors import VaelibError
+from vaelib.published import pivot
 
 ROOT = Path(__file__).parents[1]
 PARAMETERS = """\
@@ -110,11 +125,11 @@ def test_right_values_pass_unchanged(notebook: Path) -> None:
     [
         ("jobs", [1, 8], [0, 1.5, True, "2"]),
         ("seeds", [[], [0], [7, 3]], [[1, 1], [-1], [0.5], 0]),
-        ("steps", [5, 500], [4, "500"]),
+        ("steps", [5, 500], [4, 501, 0, "500"]),
         ("epochs", [1], [0]),
         ("train_size", [1], [0]),
         ("device", ["auto", "cuda:1"], ["gpu", "cuda:x", 0]),
-        ("methods", [[], ["VAE", "BN-VAE(0.6)"]], [["VAE", "VAE"], "VAE", [1]]),
+        ("methods", [["VAE", "BN-VAE(0.6)"]], [[], ["VAE", "VAE"], "VAE", [1]]),
         ("dataset", [str(ROOT)], ["", "no/such/folder", 3]),
     ],
 )
@@ -130,10 +145,57 @@ def test_shared_parameters_have_bounds(
             book.validate(path, {name: value})
 
 
-def test_every_example_in_spec_is_accepted() -> None:
+def test_every_example_in_spec_is_accepted(tmp_path: Path) -> None:
     for name, spec in book.SPEC.items():
         value = book.parse_value(spec.example)
-        assert spec.valid is None or spec.valid(value), name
+        path = write_notebook(tmp_path / "one.ipynb", parameters=f"{name}: {spec.type} = {value!r}")
+        assert book.validate(path, {name: value}) == {name: value}
+
+
+@pytest.mark.parametrize(
+    ("name", "default", "everything"), [("seeds", [0], []), ("dataset", "grammar", "study")]
+)
+def test_only_where_it_is_the_default_may_a_page_be_asked_for_everything(
+    tmp_path: Path, name: str, default: Any, everything: Any
+) -> None:
+    kind = book.SPEC[name].type
+    one = write_notebook(tmp_path / "one.ipynb", parameters=f"{name}: {kind} = {default!r}")
+    every = write_notebook(tmp_path / "all.ipynb", parameters=f"{name}: {kind} = {everything!r}")
+    assert book.validate(every, {name: everything})
+    assert book.validate(every, {name: default})
+    with pytest.raises(VaelibError, match=f"parameter '{name}' must be .*, not .*: write"):
+        book.validate(one, {name: everything})
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"methods": ["VAE"]}, "on grammar 'VAE': did you mean"),
+        ({"methods": ["beta-VAE(0.40)"]}, "did you mean 'beta-VAE(0.4)'?"),
+        ({"methods": ["BN-VAE(0.6)"], "profile": "smoke"}, "at the profile smoke on grammar"),
+        ({"methods": []}, "must be a list of distinct labels of the study, not []"),
+        ({"dataset": "study"}, "must be a data set's id or an existing folder, not the text"),
+        ({"dataset": "gramar"}, "did you mean 'grammar'"),
+        ({"seeds": []}, "must be a list of distinct whole numbers >= 0, not []"),
+        ({"epochs": 0}, "must be a whole number >= 1"),
+    ],
+)
+def test_the_live_page_refuses_before_anything_runs(
+    given: dict[str, Any], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(VaelibError) as caught:
+        book.run_notebook("dg_vae_live", given, tmp_path / "a" / "out.ipynb")
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_live_page_takes_labels_folders_and_several_seeds() -> None:
+    live = ROOT / "notebooks" / "dg_vae_live.ipynb"
+    assert book.validate(live, {"profile": "smoke"}), "its methods run at every profile"
+    assert book.validate(live, {"methods": ["DG-VAE(|b|=4)"], "seeds": [3, 1]})
+    assert book.validate(live, {"dataset": str(ROOT / "book"), "methods": ["BN-VAE(0.6)"]})
 
 
 def test_command_line_text_is_read_as_yaml() -> None:
@@ -212,6 +274,17 @@ def test_a_refused_run_leaves_nothing(notebook: Path, tmp_path: Path) -> None:
     with pytest.raises(VaelibError, match="must be true or false"):
         book.run_notebook(notebook, {"train_missing": "false"}, tmp_path / "a" / "out.ipynb")
     assert not (tmp_path / "a").exists()
+
+
+def test_a_refusal_inside_a_notebook_leaves_no_file(tmp_path: Path) -> None:
+    """Not even the log of an earlier failure: the sentence says all."""
+    cell = "from vaelib.errors import VaelibError\n\nraise VaelibError('give another.')"
+    path, out = write_notebook(tmp_path / "bad.ipynb", cell), tmp_path / "a" / "out.ipynb"
+    out.parent.mkdir()
+    out.with_suffix(".log").write_text("of an earlier run")
+    with pytest.raises(VaelibError, match=r"^notebook bad: give another\.$"):
+        book.run_notebook(path, {}, out)
+    assert list(out.parent.iterdir()) == []
 
 
 def test_a_failed_run_leaves_its_log_and_no_notebook(tmp_path: Path) -> None:
@@ -393,3 +466,147 @@ def test_every_page_has_exactly_one_source() -> None:
     runnable = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
     assert sorted(listed) == sorted([*prose, *runnable])
     assert os.path.exists(ROOT / "book" / "references.bib")
+
+
+# ---------------------------------------------------------------- what the pages promise
+
+NOTEBOOKS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
+PROSE = {path.stem: path for path in sorted((ROOT / "book").glob("*.md"))}
+ENDINGS = ("Summary", "Exercises", "Run it yourself")
+# What trains, writes, or stands for something a reader has; the rest of the prose's code is run.
+NOT_RUN = re.compile(r"vaelib\.(run|study)|folder = |TERMS\.register|vaelib\.testing|model\.")
+
+
+def cells(name: str) -> list[dict[str, Any]]:
+    """The cells of one of the book's notebooks."""
+    return json.loads(NOTEBOOKS[name].read_text("utf-8"))["cells"]
+
+
+def prose(name: str) -> str:
+    """The text of a page: Markdown, or the Markdown cells of a notebook."""
+    if name in PROSE:
+        return PROSE[name].read_text("utf-8")
+    texts = ["".join(cell["source"]) for cell in cells(name) if cell["cell_type"] == "markdown"]
+    return "\n\n".join(texts)
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The code blocks in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+
+
+def test_every_page_but_the_bibliography_has_all_its_parts() -> None:
+    for page in sorted({*NOTEBOOKS, *PROSE} - {"bibliography"}):
+        text = prose(page)
+        assert "Before you start\n:class: tip\n" in text.replace("\n\n", "\n"), page
+        for word in ("will learn", "need", "Time"):
+            assert re.search(rf"^\*\*(You )?{word}\*\* ", text, re.MULTILINE), (page, word)
+        lacking = [part for part in ENDINGS if f"## {part}\n" not in text]
+        assert lacking == [], page
+        exercises = text.partition("## Exercises\n")[2]
+        assert len(re.findall(r"^\d\. ", re.split(r"\n(?:##|:::|```\{)", exercises)[0], re.M)) > 1
+
+
+@pytest.mark.parametrize("name", list(NOTEBOOKS))
+def test_a_notebook_ends_with_the_commands_that_execute_it_again(name: str) -> None:
+    last = cells(name)[-1]
+    assert last["cell_type"] == "markdown"
+    commands = "\n".join(blocks("".join(last["source"]), "bash")).splitlines()
+    assert any(line.startswith(f"vaelib book run {name} -p ") for line in commands)
+    assert any(line.startswith(f"papermill notebooks/{name}.ipynb ") for line in commands)
+
+
+def test_every_command_that_executes_a_notebook_is_accepted() -> None:
+    texts = [*(prose(page) for page in (*NOTEBOOKS, *PROSE)), (ROOT / "README.md").read_text()]
+    lines = [line for text in texts for block in blocks(text, "bash") for line in block.split("\n")]
+    ours = [shlex.split(line, comments=True)[3:] for line in lines if "vaelib book run " in line]
+    theirs = [shlex.split(line)[1:] for line in lines if line.startswith("papermill ")]
+    assert min(len(ours), len(theirs)) > len(NOTEBOOKS)
+    for words in ours:
+        name, given = parse_parameters(words)
+        book.validate(NOTEBOOKS[name], {k: book.parse_value(v) for k, v in given.items()})
+    for source, copy, *rest in theirs:
+        assert copy.endswith(".ipynb")
+        given: dict[str, Any] = {}
+        while rest:
+            option, value, *more = rest
+            given |= yaml.safe_load(value if option == "-y" else f"{value}: {more.pop(0)}")
+            rest = more
+        book.validate(ROOT / source, given)
+
+
+@pytest.mark.parametrize("page", [*PROSE, "README"])
+def test_the_code_of_the_prose_parses(page: str) -> None:
+    path = PROSE.get(page, ROOT / f"{page}.md")
+    for block in blocks(path.read_text("utf-8"), "python"):
+        compile(block, str(path), "exec")
+
+
+@pytest.mark.parametrize("page", [name for name, path in PROSE.items() if "print(" in prose(name)])
+def test_the_code_of_the_prose_prints_what_it_says(page: str) -> None:
+    """A block's last comment lines are what it prints; blocks build on those before them."""
+    names: dict[str, Any] = {}
+    exec("import torch, vaelib\nmu, logvar = torch.zeros(2, 8, 4)", names)  # a reader's own
+    checked = 0
+    for block in blocks(prose(page), "python"):
+        if NOT_RUN.search(block):
+            continue
+        said = re.search(r"(?:^# .*\n)+\Z", block, re.MULTILINE)
+        with contextlib.redirect_stdout(io.StringIO()) as shown:
+            exec(compile(block, page, "exec"), names)
+        lines = [line.rstrip() for line in shown.getvalue().splitlines()]
+        expected = [line[2:] for line in said[0].splitlines()] if said else []
+        assert [line.strip() for line in lines] == [line.strip() for line in expected]
+        checked += bool(said)
+    assert checked
+
+
+def test_the_printed_numbers_in_the_prose_are_those_of_the_published_table() -> None:
+    text = prose("posterior_collapse").partition("| printed for Yahoo |")[2]
+    rows = re.findall(r"^\| ([^|]*VAE[^|]*) \|" + r" ([\d.]+) \|" * 4, text, re.MULTILINE)
+    table = pivot("dg_vae", "table2", "Yahoo")
+    names = {"VAE": "VAE (default)", "DG-VAE": "DG-VAE(default)"}
+    assert len(rows) > 4
+    for label, *numbers in rows:
+        printed = table.loc[names.get(label, label), ["KL", "MI", "AU", "CU"]]
+        assert [float(n) for n in numbers] == printed.to_list(), label
+
+
+@pytest.mark.parametrize("profile", list(profiles()))
+def test_every_setting_and_option_is_in_the_books_table(profile: str) -> None:
+    table = settings(profile, "ptb")
+    assert table.columns.to_list()[:3] == ["of", "setting", "default"]
+    assert (table["what it is"].str.len() > 3).all(), "say in the docstring what it is"
+    mine = set(table.loc[table["of"] == "run", "setting"])
+    assert mine == set(FIELDS) - {"method", "data", "profile", "seed", "options"}
+    classes = [part for registry in PARTS.values() for part in registry.values()]
+    assert set(table.loc[table["of"] != "run", "setting"]) == {
+        name for part in classes for name in options_of(part)
+    }
+    shown = dict(zip(table["setting"], table[f"{profile}, ptb"], strict=True))
+    for name, value in profile_values(profile, "ptb").items():
+        assert shown[name] == str(value), name
+
+
+def test_the_tables_of_settings_show_defaults_and_exceptions() -> None:
+    table = settings("laptop", "grammar").set_index(["of", "setting"])
+    assert table.loc[("posterior batch_norm", "norm_eps"), "default"] == "1e-05"
+    assert table.loc[("posterior batch_norm", "norm_eps"), "laptop, grammar"] == "1e-08"
+    assert table.loc[("run", "train_size"), "default"] == "all"
+    assert table.loc[("schedule cyclic", "late_restart"), "default"] == "false"
+    assert table.loc[("run", "extra_terms"), "default"] == "none"
+    rows = exceptions().set_index(["profile", "data"])["changes"]
+    assert rows["laptop", "ptb"] == "train_size=5000"
+
+
+def test_the_method_of_the_api_page_is_added_by_one_file(tmp_path: Path) -> None:
+    """The page's file, put into a copy of the package, registers itself and keeps the contract."""
+    shutil.copytree(ROOT / "vaelib", tmp_path / "vaelib")
+    file, tests = (b for b in blocks(prose("api"), "python") if "moment_gap" in b)
+    (tmp_path / "vaelib" / "objectives" / "moments.py").write_text(file, "utf-8")
+    code = tests.replace('check_method("moments")', "import vaelib; vaelib.METHODS['moments']")
+    code += 'print(vaelib.build.resolve("moments", data="grammar", free=0.5).regulariser)'
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "moment_gap\n"), done.stderr

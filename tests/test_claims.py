@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 from importlib.resources import files
+from pathlib import Path
 from tomllib import loads
 
 import numpy as np
@@ -341,22 +342,50 @@ def test_stale_records_yield_to_fresh_ones_and_are_counted() -> None:
     assert "3 of the records are stale" in ledger.loc["dg_vae.1", "note"]
 
 
+ATTEMPT = {
+    "claim": "dg_vae.1",
+    "data": "yahoo",
+    "profile": "paper",
+    "tried": "Tried.",
+    "outcome": "No.",
+    "records": ["0123456789ab-0123456789ab"],
+}
+
+
 def test_failures_are_provisional_until_three_attempts() -> None:
     table = results({(VAE, "kl"): 3.0})
-    entry = dict(zip(ATTEMPT_KEYS, ("dg_vae.1", "yahoo", "paper", "Tried.", "No."), strict=True))
     for count, text in ((0, "provisional: 0 of 3"), (2, "provisional: 2 of 3"), (3, "3 attempts")):
-        tried = _attempts([entry] * count)
+        tried = _attempts([ATTEMPT] * count)
         ledger = claims.judge("dg_vae", table, recorded=tried).set_index("id")
         assert text in ledger.loc["dg_vae.1", "note"]
         assert ("provisional" in ledger.loc["dg_vae.1", "note"]) == (count < 3)
+        assert ledger.loc["dg_vae.1", "note"].count("No. [0123456789ab]") == count
 
 
-def test_attempts_are_read_and_checked() -> None:
-    assert set(claims.attempts().columns) == set(ATTEMPT_KEYS)
-    with pytest.raises(VaelibError, match="give exactly claim, data"):
-        _attempts([{"claim": "dg_vae.1"}])
-    with pytest.raises(VaelibError, match=r"unknown claim of attempt 1 'dg_vae.99'"):
-        _attempts([dict.fromkeys(ATTEMPT_KEYS, "x") | {"claim": "dg_vae.99"}])
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"recods": ["x"]}, r"unknown key in attempt 1 of attempts.toml 'recods': did you mean"),
+        ({"records": []}, r"attempt 1 of attempts.toml lacks records: give all keys\."),
+        ({"outcome": ""}, "lacks outcome"),
+        ({"records": ["BN-VAE(0.6)"]}, r"names the record 'BN-VAE\(0.6\)': list keys as `vaelib"),
+        ({"records": "0123456789ab-0123456789ab"}, r"names the record \['0123456789ab-"),
+        ({"claim": "dg_vae.99"}, "unknown claim of attempt 1 of attempts.toml 'dg_vae.99'"),
+        ({"data": "gramar"}, "unknown data of attempt 1 .* did you mean 'grammar'"),
+        ({"profile": "labtop"}, "unknown profile of attempt 1 .* did you mean 'laptop'"),
+    ],
+)
+def test_a_malformed_attempt_is_refused(change: dict[str, object], sentence: str) -> None:
+    with pytest.raises(VaelibError, match=sentence):
+        _attempts([ATTEMPT | change])
+
+
+def test_recorded_attempts_name_committed_records() -> None:
+    recorded = claims.attempts()
+    assert tuple(recorded.columns) == ATTEMPT_KEYS
+    committed = [path.stem for path in (Path(__file__).parents[1] / "results").rglob("*.json")]
+    named = [record for records in recorded["records"] for record in records]
+    assert [n for n in named if not any(key.startswith(n) for key in committed)] == []
 
 
 def test_unknown_paper_is_refused() -> None:
@@ -483,14 +512,42 @@ def test_inversions() -> None:
 
 @given(st.lists(st.floats(-50, 50), min_size=2, max_size=8, unique=True), st.floats(-50, 50))
 def test_interpolation_is_numpys_inside_and_nan_outside(xs: list[float], x: float) -> None:
-    points = [(v, math.sin(v)) for v in xs]
+    order = sorted(xs)
+    points = [(v, math.sin(v)) for v in order]
     found = interpolate(x, points)
-    if min(xs) <= x <= max(xs):
-        order = sorted(xs)
+    assert interpolate(x, points[::-1]) == pytest.approx(found, abs=1e-9, nan_ok=True)
+    if order[0] <= x <= order[-1]:
         assert found == pytest.approx(np.interp(x, order, np.sin(order)), abs=1e-9)
     else:
         assert math.isnan(found)
-        assert interpolate(x, points, margin=1000.0) in {math.sin(min(xs)), math.sin(max(xs))}
+        assert interpolate(x, points, margin=1000.0) in {math.sin(order[0]), math.sin(order[-1])}
+
+
+# prior_ll of a curve that turns at x = 3 and runs back below itself to x = 1.
+FOLDED = [(0.0, 0.0), (2.0, -1.0), (3.0, -2.0), (1.0, -20.0)]
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [(0.5, -0.25), (1.0, -0.5), (1.5, -0.75), (2.5, -1.5), (3.0, -2.0), (3.5, -2.0), (-0.5, 0.0)],
+)
+def test_a_folded_curve_is_read_at_its_upper_branch(x: float, y: float) -> None:
+    assert interpolate(x, FOLDED, margin=0.5) == pytest.approx(y)
+    assert interpolate(x, FOLDED[::-1], margin=0.5) == pytest.approx(y)
+
+
+def test_equal_points_and_upright_lines_are_read_at_their_top() -> None:
+    assert interpolate(1.0, [(1.0, 3.0), (1.0, 5.0)]) == 5.0
+    assert interpolate(1.0, [(0.0, 0.0), (1.0, 2.0), (1.0, 9.0), (2.0, 0.0)]) == 9.0
+
+
+def test_a_beta_curve_that_folds_back_gives_no_easy_win() -> None:
+    """At beta = 0 both likelihoods fall; read in the order of post_ll, that run would be in the
+    way between the VAE and beta = 0.4 and pull the curve below every DG-VAE there."""
+    beta = {("beta-VAE(0.0)", "post_ll"): -326.0, ("beta-VAE(0.0)", "prior_ll"): -445.0}
+    assert verdict(11, results(beta)) == "reproduced"
+    worse = beta | {("DG-VAE(|b|=2)", "prior_ll"): -345.0}  # below the VAE and beta = 0.4
+    assert verdict(11, results(worse)) == "not reproduced"
 
 
 # ---- The study ------------------------------------------------------------------------------

@@ -1,13 +1,24 @@
 """Resolving a run: precedence, types, ranges; and the published sizes take real steps."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from vaelib.build import build, resolve
-from vaelib.config import CHOICES, EVALUATION_FIELDS, MACHINE_FIELDS, Config, check_value, profiles
+from vaelib.config import (
+    CHOICES,
+    EVALUATION_FIELDS,
+    FIELDS,
+    MACHINE_FIELDS,
+    Config,
+    check_value,
+    listed,
+    parse_literal,
+    profiles,
+)
 from vaelib.errors import VaelibError
 from vaelib.objectives import METHODS
 from vaelib.published import published
@@ -121,11 +132,32 @@ def test_unknown_method_profile_and_data_are_refused() -> None:
         {"train_size": 10.5},
         {"train_size": "all"},
         {"nll_size": "x"},
+        {"metrics": [1]},
+        {"metrics": [["kl"]]},
+        {"lr": 10**400},
+        {"device": None},
+        {"device": 0},
     ],
 )
 def test_wrong_types_are_refused(changes: dict) -> None:
     with pytest.raises(VaelibError, match=next(iter(changes))):
         smoke("beta", **changes)
+
+
+@pytest.mark.parametrize("name", [n for n in FIELDS if n not in ("method", "profile", "options")])
+def test_none_is_allowed_only_where_it_means_all(name: str) -> None:
+    if name in ("train_size", "valid_size", "test_size", "nll_size"):
+        assert getattr(smoke(**{name: None}), name) is None
+        return
+    given = {"method": "vae", "data": "grammar", "profile": "smoke", name: None}
+    with pytest.raises(VaelibError, match="None"):
+        resolve(**given)
+
+
+@pytest.mark.parametrize(("method", "option"), [("dg", "aggregation_size"), ("vae", "beta")])
+def test_none_is_no_value_of_an_option(method: str, option: str) -> None:
+    with pytest.raises(VaelibError, match=f"{option}=None: give a"):
+        smoke(method, **{option: None})
 
 
 def test_a_text_is_no_list_of_terms() -> None:
@@ -155,6 +187,13 @@ def test_a_text_is_no_list_of_terms() -> None:
         {"beta": -0.1},
         {"beta": math.nan},
         {"warmup_epochs": -1.0},
+        {"beta": math.inf},
+        {"seed": 10**12},
+        {"threads": 10**6},
+        {"hidden_dim": 10**6},
+        {"iw_samples": 10**9},
+        {"device": "cpu:x"},
+        {"device": "cuda:99"},
     ],
 )
 def test_values_out_of_range_are_refused(changes: dict) -> None:
@@ -176,13 +215,69 @@ def test_values_out_of_range_are_refused(changes: dict) -> None:
         ("dg", {"form": "marginals"}),
         ("dg", {"indivisible": "drop"}),
         ("bow", {"bow_reduction": "mean"}),
+        ("bow", {"bow_width": -3}),
         ("cyclic", {"cycles": 0}),
         ("cyclic", {"ramp_fraction": 1.5}),
+        ("cyclic", {"beta": -1.0}),
+        ("vmf", {"latent_dim": 1}),
+        ("wae", {"mmd_samples": 0}),
+        ("wae", {"mmd_weight": -1.0}),
+        ("aae", {"critic_samples": 0}),
+        ("aae", {"critic_width": 0}),
+        ("bn", {"gamma": 1e300}),
+        ("delta", {"delta": 1e300}),
+        ("vmf", {"kappa": 1e300}),
     ],
 )
 def test_options_out_of_range_are_refused_before_any_work(method: str, changes: dict) -> None:
     with pytest.raises(VaelibError):
         smoke(method, **changes)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "told"),
+    [
+        ("vae", {"prior": "uniform_sphere"}, "cannot be trained with prior=uniform_sphere"),
+        ("vmf", {"prior": "normal"}, "cannot be trained with posterior=vmf"),
+        ("vae", {"decoder": "categorical"}, "cannot be trained with decoder=categorical"),
+        ("vae", {"encoder": "table"}, "cannot be trained with encoder=table"),
+        ("vae", {"posterior": "split"}, "2 latent_dim wide"),
+        ("vmf", {"regulariser": "free_bits"}, "free bits needs a posterior that factorises"),
+        ("vmf", {"extra_terms": ("free_bits",)}, "free bits needs a posterior that factorises"),
+        ("dg_vmf", {"form": "marginal"}, "needs a Gaussian posterior"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused_before_any_work(
+    method: str, changes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(VaelibError, match=told) as caught:
+        smoke(method, **changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_parts_that_fit_are_taken() -> None:
+    assert smoke(posterior="split", hidden_dim=8, latent_dim=4).posterior == "split"
+    assert smoke("dg", aggregation_size=32, latent_dim=1).latent_dim == 1
+
+
+def test_an_own_corpus_has_one_hash_and_ids_keep_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "corp").mkdir()
+    monkeypatch.chdir(tmp_path)
+    names = ["corp", "corp/", str(tmp_path / "corp"), Path("corp")]
+    configs = [resolve("vae", data=name, profile="smoke") for name in names]
+    assert {config.data for config in configs} == {str(tmp_path.resolve() / "corp")}
+    assert len({config.hash for config in configs}) == 1
+    assert smoke().hash == "1e77faa11ae0"  # as in the records of today
+
+
+def test_one_value_is_a_list_of_one() -> None:
+    assert listed("grammar") == ["grammar"]
+    assert listed(0) == [0]
+    assert listed(Path("corp")) == [Path("corp")]
+    assert listed(range(2)) == listed((0, 1)) == [0, 1]
+    assert listed([]) == []
 
 
 def test_a_field_of_a_newer_version_is_named() -> None:
@@ -273,3 +368,38 @@ def test_paper_configs_take_three_steps_at_true_size(plan: Any) -> None:
     steps = [strategy.step(x, weight, noise) for weight in (0.0, 0.5, 1.0)]
     assert all(torch.isfinite(v) for values in steps for v in values.values())
     assert all(values["grad_norm"] > 0 for values in steps)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("true", True),
+        ("False", False),
+        ("null", None),
+        ("3", 3),
+        ("-3", -3),
+        ("0.5", 0.5),
+        ("1e-3", 0.001),
+        (".5", 0.5),
+        ("lstm", "lstm"),
+        ("1.2.3", "1.2.3"),
+        ("nan", "nan"),
+        ("'3'", "3"),
+        ('"a b"', "a b"),
+        ("[]", []),
+        ("[0, 1.5,x, 'true']", [0, 1.5, "x", "true"]),
+        ("['a, b', \"it's\", x]", ["a, b", "it's", "x"]),
+        ("1e400", math.inf),
+        ("", ""),
+    ],
+)
+def test_parse_literal(text: str, value: Any) -> None:
+    parsed = parse_literal(text)
+    assert parsed == value
+    assert type(parsed) is type(value)
+
+
+@pytest.mark.parametrize("text", ["[0, 1", "'a", '"'])
+def test_parse_literal_refuses_an_open_end(text: str) -> None:
+    with pytest.raises(VaelibError, match="cannot read the value"):
+        parse_literal(text)

@@ -18,9 +18,10 @@ from vaelib.errors import VaelibError
 from vaelib.plots.curves import points
 from vaelib.plots.posteriors import family_of, ranking
 from vaelib.plots.style import COLORS, INK, LOOKS, Picture
-from vaelib.studies import grid
+from vaelib.studies import Study, grid
 from vaelib.toy import METHODS, toy
 
+DEFAULT = "DG-VAE(default)"
 ROUGE = [f"rouge_l_{i:02}" for i in range(11)]
 METRICS = ["kl", "mi_global", "au", "cu_pq", "prior_ll", "post_ll"]
 LIGHT, DARK = (1.0, 1.0, 1.0), to_rgb("#121212")
@@ -71,6 +72,7 @@ PICTURES: dict[str, Callable[[], Picture]] = {
     "dimensions": lambda: plots.dimension_panels(*posterior(d=16)),
     "activity": lambda: plots.activity(PANELS),
     "likelihood": lambda: plots.likelihood_curves(fabricate()),
+    "printed": lambda: plots.likelihood_curves(fabricate(), printed=published_results()),
     "tradeoff": lambda: plots.tradeoff(fabricate()),
     "interpolation": lambda: plots.interpolation_curves(fabricate()),
     "aggregation": lambda: plots.aggregation_curve(fabricate(), published_results()),
@@ -236,6 +238,48 @@ def test_twenty_four_panels_stand_in_four_rows_of_six() -> None:
     assert not any(a.overlaps(b) for a in boxes for b in boxes if a is not b)
 
 
+def rows_of(figure: Picture) -> list[list[str]]:
+    """The titles of a picture's panels, row by row, in the order across."""
+    places: dict[float, list[tuple[float, str]]] = {}
+    for axes in figure.axes:
+        if axes.get_title():
+            box = axes.get_position()
+            places.setdefault(round(box.y0, 4), []).append((box.x0, axes.get_title()))
+    return [[title for _, title in sorted(row)] for _, row in sorted(places.items(), reverse=True)]
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
+def test_figure_4_has_a_row_a_family_in_the_declared_order(profile: str) -> None:
+    study = Study("dg_vae", profile, data=["grammar"], seeds=[0])
+    planned = {plan.label for plan in study.planned()}
+    labels = [label for label in study.labels_of("figure4") if label in planned]
+    panels = [(label, *posterior(30, 2)) for label in labels]
+    found = rows_of(plots.posterior_panels(panels, families=study.item("figure4")["rows"]))
+    declared = [
+        [f"BN-VAE({g})" for g in (0.6, 0.7, 0.9, 1.2, 1.5, 1.8)],
+        [f"FB-VAE({t})" for t in (4, 9, 16, 25, 36, 49)],
+        ["VAE (default)", *(f"β-VAE({b})" for b in (0.8, 0.4, 0.2, 0.1, 0.0))],
+        [f"DG-VAE(|b|={b})" for b in (1, 2, 4, 8, 16, 32)],
+    ]
+    there = {label.replace("beta-", "β-") for label in labels}
+    assert found == [[label for label in row if label in there] for row in declared]
+    assert profile == "smoke" or found == declared
+
+
+def test_rows_of_families_without_a_model_are_left_out() -> None:
+    panels = [(label, *posterior(30, 2)) for label in ("VAE (default)", "DG-VAE(|b|=1)")]
+    assert rows_of(plots.posterior_panels(panels, families=["BN", "DG"])) == [["DG-VAE(|b|=1)"]]
+    assert texts(plots.posterior_panels(panels, families=["BN"])) == ["no runs yet"]
+
+
+def test_more_than_six_pairs_of_dimensions_wrap() -> None:
+    pairs = [(i, i + 1) for i in range(0, 16, 2)]
+    assert [len(row) for row in rows_of(plots.dimension_panels(*posterior(50, 16), pairs))] == [
+        6,
+        2,
+    ]
+
+
 def test_ten_thousand_posteriors_keep_a_small_svg() -> None:
     figure = plots.posterior_panels([("DG-VAE(default)", *posterior(10_000, 2))])
     assert len(figure.svg()) < 400_000
@@ -339,6 +383,29 @@ def test_several_data_sets_are_columns_of_one_scale() -> None:
     assert len(a.get_yticks()) > 2  # an empty neighbour takes no ticks away
 
 
+def test_figure_2_has_the_printed_curves_in_a_grey_column_of_their_own() -> None:
+    table = pd.concat([fabricate("grammar"), fabricate("ptb")])
+    figure = plots.likelihood_curves(table, printed=published_results())
+    assert [axes.get_title() for axes in figure.axes[:3]] == [
+        "BN-VAE,\ngrammar",
+        "BN-VAE,\nptb",
+        "BN-VAE,\nyahoo (printed)",
+    ]
+    printed = published_results().set_index("label")
+    for axes, labels in (
+        (figure.axes[2], [f"BN-VAE({g})" for g in (0.6, 0.7, 0.9, 1.2, 1.5, 1.8)]),
+        (figure.axes[11], [*(f"DG-VAE(|b|={b})" for b in (1, 2, 4, 8, 16, 32)), DEFAULT]),
+    ):
+        prior, post = (c.lines[0] for c in axes.containers)
+        assert prior.get_ydata() == pytest.approx(printed.loc[labels, "prior_ll"])
+        assert post.get_ydata() == pytest.approx(printed.loc[labels, "post_ll"])
+        assert prior.get_color() == post.get_color() == prior.get_markerfacecolor() == INK
+        assert post.get_markerfacecolor() == "none"
+    assert figure.axes[0].containers[0].lines[0].get_color() != INK
+    assert figure.axes[0].get_ylim() != figure.axes[2].get_ylim()
+    assert any("compare directions only" in t and "yahoo, D = 32" in t for t in texts(figure))
+
+
 def test_two_families_can_share_a_panel() -> None:
     figure = plots.likelihood_curves(fabricate(), [("vMF", "DG-vMF")])
     assert len(figure.axes) == 1
@@ -387,6 +454,13 @@ def test_printed_values_stand_apart_from_obtained_ones() -> None:
     assert ours[0].containers[0].lines[0].get_markerfacecolor() != "none"
     ticks = [tick.get_text() for tick in theirs[0].get_xticklabels()]
     assert ticks == ["1", "2", "4", "8", "16", "32", "all"]
+
+
+def test_data_sets_of_the_ablation_are_told_apart() -> None:
+    table = pd.concat([fabricate(data) for data in ("grammar", "ptb", "snli", "yelp")])
+    lines = [c.lines[0] for c in plots.aggregation_curve(table).axes[0].containers]
+    assert len({line.get_color() for line in lines}) == len(lines) == 4
+    assert len({line.get_marker() for line in lines}) == 4
 
 
 def test_without_printed_values_there_is_one_part() -> None:

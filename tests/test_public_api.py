@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -176,6 +177,57 @@ assert not heavy, heavy
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout == result.stderr == ""
+
+
+def test_metrics_take_the_arrays_of_a_run() -> None:
+    rng = np.random.default_rng(0)
+    mu, logvar = rng.normal(size=(2, 20, 3)).astype(np.float32)
+    mu.flags.writeable = False
+    metrics, tensors = vaelib.metrics, (torch.tensor(mu), torch.tensor(logvar))
+    for name in ("mutual_information", "consistent_units", "mutual_posterior_divergence"):
+        metric = getattr(metrics, name)
+        assert metric(mu, logvar) == metric(mu, logvar=logvar) == metric(*tensors), name
+    assert metrics.active_units(mu) == metrics.active_units(tensors[0])
+    assert metrics.conditional_entropy(logvar) == metrics.conditional_entropy(tensors[1])
+    assert torch.equal(metrics.kl_normal(mu, logvar), metrics.kl_normal(*tensors))
+    assert metrics.rouge_l(np.array(["a", "b"]), ["a", "b"]) == 1.0
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m, x: m.mutual_information(x, x, samples=0),
+        lambda m, x: m.mutual_information(x, x, estimator="in_batch", batch_size=0),
+        lambda m, x: m.consistent_units(x, x, method="monte_carlo", samples=0),
+        lambda m, x: m.unit_divergences(x, x, method="monte_carlo", samples=-1),
+        lambda _, x: vaelib.objectives.density_gap(x, x, samples=0),
+    ],
+)
+def test_a_monte_carlo_number_needs_a_sample(call: Any) -> None:
+    with pytest.raises(vaelib.VaelibError, match="samples=-?[01]"):
+        call(vaelib.metrics, torch.zeros(4, 2))
+
+
+def test_a_name_of_the_package_is_the_public_one_whatever_was_imported() -> None:
+    code = """
+import sys
+import vaelib
+assert "torch" not in sys.modules
+assert "run" in dir(vaelib)
+import vaelib.run, vaelib.data.corpus
+assert callable(vaelib.run) and vaelib.run is sys.modules["vaelib.run"].run
+from vaelib import run, study, Config
+assert run is vaelib.run and Config.__module__ == "vaelib.config"
+try:
+    vaelib.nothing
+except AttributeError as error:
+    assert "nothing" in str(error)
+else:
+    raise AssertionError
+"""
+    command = [sys.executable, "-W", "error", "-c", code]
+    result = subprocess.run(command, capture_output=True, check=False, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
 
 
 def test_errors_are_value_errors() -> None:

@@ -107,21 +107,51 @@ def test_sentences_can_be_written_and_repeat(made: Run) -> None:
     path = made.interpolate("the food was good .", "i hated the room .", steps=4)
     assert len(path) == 4
     assert all(isinstance(sentence, str) for sentence in path)
+    for none in (lambda: made.generate(0), lambda: made.interpolate("a", "b", steps=0)):
+        with pytest.raises(VaelibError, match="=0: give the number of .* 1 or more"):
+            none()
 
 
-def test_lost_weights_are_one_clear_sentence(tmp_path: Path) -> None:
-    lost = ask(Store(tmp_path), epochs=1, metrics=("kl",))
+def test_lost_weights_are_made_again_when_asked(tmp_path: Path) -> None:
+    store, quick = Store(tmp_path), {"epochs": 1, "metrics": ("kl",)}
+    lost = ask(store, **quick)
+    before = lost.model().state_dict()
     (lost.entry.folder / WEIGHTS).unlink()
-    with pytest.raises(VaelibError, match="record without weights"):
+    with pytest.raises(VaelibError, match="record without weights; .*fresh=True"):
         lost.model()
+    assert ask(store, **quick).entry == lost.entry
+    again = ask(store, fresh=True, **quick)
+    assert again.metrics == lost.metrics
+    after = again.model().state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_lost_posteriors_are_made_again_without_training(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    store, quick = Store(tmp_path), {"epochs": 1, "metrics": ("kl",)}
+    mu = ask(store, **quick).posterior["mu"]
+    lost = store.entries()[0].arrays_path
+    assert lost is not None
+    lost.unlink()
+    with pytest.raises(VaelibError, match="without its posterior arrays; .*fresh=True"):
+        _ = ask(store, **quick).posterior
+    request.getfixturevalue("no_training")
+    assert np.array_equal(ask(store, fresh=True, **quick).posterior["mu"], mu)
 
 
 def test_damaged_weights_are_one_clear_sentence(tmp_path: Path) -> None:
     damaged = ask(Store(tmp_path), epochs=1, metrics=("kl",))
     path = damaged.entry.folder / WEIGHTS
     path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(VaelibError):
+    told = r"cannot read the weights .*model\.safetensors.*delete the file and .*fresh=True"
+    with pytest.raises(VaelibError, match=told):
         damaged.model()
+    with pytest.raises(VaelibError, match=told) as caught:  # another evaluation reads them too
+        ask(damaged.store, epochs=1, metrics=("au",))
+    assert "\n" not in str(caught.value)
+    path.unlink()
+    assert ask(damaged.store, epochs=1, metrics=("kl",), fresh=True).model()
 
 
 def test_damaged_arrays_are_one_clear_sentence(tmp_path: Path) -> None:
@@ -182,6 +212,41 @@ def test_an_own_corpus_runs_and_its_content_belongs_to_the_key(
     assert second.entry.key != first.entry.key
     assert second.metrics != first.metrics
     assert len(store.entries()) == 2
+
+
+def test_what_cannot_be_trained_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    with pytest.raises(VaelibError, match="no training batch can be used"):
+        ask(store, aggregation_size=1000)
+    (folder / "test.txt").write_text("one sentence .\n", "utf-8")
+    with pytest.raises(VaelibError, match="the test split holds one sentence"):
+        ask(store, "vae", data=folder)
+    assert not store.root.exists()
+
+
+def test_a_perplexity_that_overflows_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(VaelibError, match="too much for a perplexity; .* metrics without"):
+        ask(Store(tmp_path), "bn", gamma=1e9, metrics=("ppl_iw500",))
+
+
+@pytest.mark.parametrize(
+    ("error", "known"),
+    [
+        (RuntimeError("CUDA out of memory."), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), True),
+        (MemoryError(), True),
+        (RuntimeError("a defect"), False),
+    ],
+)
+def test_too_little_memory_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, known: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(importlib.import_module("vaelib.run"), "_make", fail)
+    with pytest.raises(VaelibError if known else RuntimeError, match="memory" if known else "def"):
+        ask(Store(tmp_path), seed=5)
 
 
 def test_missing_data_is_refused_and_leaves_no_record(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 `VAELIB_SITE` names the folder with `index.html`; by default it is the newest site in `_build/`.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -53,6 +54,20 @@ SURVEY = """
 })()
 """
 OVERFLOW = "document.documentElement.scrollWidth - window.innerWidth"
+# Brightness (0-255): of the page's ground, and of the toolbar's icons, each a computed colour.
+SHADES = """
+(() => {
+  const shade = e => getComputedStyle(e)[e === document.body ? 'backgroundColor' : 'color']
+    .match(/[0-9.]+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 3;
+  return {ground: shade(document.body),
+          icons: [...document.querySelectorAll('.bd-header-article .btn')].map(shade)};
+})()
+"""
+PATIENCE = 180  # seconds; a machine under load is slow, and no test waits longer than it must
+
+
+class BrowserError(AssertionError):
+    """Chromium's answer to a command was an error, as when the page it asked for has just gone."""
 
 
 class Browser:
@@ -98,11 +113,12 @@ class Browser:
         while True:
             answer = self._read()
             if answer.get("id") == number:
-                assert "error" not in answer, answer
+                if "error" in answer:
+                    raise BrowserError(f"{method}: {answer['error']}")
                 return answer["result"]
             self.events.append(answer)
 
-    def _read(self, seconds: float = 60) -> dict[str, Any]:
+    def _read(self, seconds: float = PATIENCE) -> dict[str, Any]:
         while b"\0" not in self.rest:
             assert select.select([self.inn], [], [], seconds)[0], "Chromium does not answer"
             piece = os.read(self.inn, 1 << 20)
@@ -126,11 +142,14 @@ class Browser:
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
-    def until(self, expression: str, seconds: float = 20) -> Any:
-        """Wait for an expression to become true."""
-        end = time.monotonic() + seconds
-        while not (found := self.value(expression)) and time.monotonic() < end:
-            time.sleep(0.1)
+    def until(self, expression: str, seconds: float = PATIENCE) -> Any:
+        """Wait for an expression to become true, also while one page gives way to another."""
+        end, found = time.monotonic() + seconds, None
+        while not found and time.monotonic() < end:
+            with contextlib.suppress(BrowserError):
+                found = self.value(expression)
+            if not found:
+                time.sleep(0.05)
         return found
 
     def screen(self, width: int, height: int = 900, scheme: str = "light") -> None:
@@ -239,20 +258,30 @@ def test_search_says_so_when_there_is_nothing(site: Path, browser: Browser) -> N
 
 
 def test_dark_mode_follows_the_reader(site: Path, browser: Browser) -> None:
-    light, dark = (ground(browser, site, scheme) for scheme in ("light", "dark"))
-    assert light > 200
-    assert dark < 60
+    light, dark = (shades(browser, site, scheme) for scheme in ("light", "dark"))
+    assert light["ground"] > 200
+    assert dark["ground"] < 60
 
 
-def ground(browser: Browser, site: Path, scheme: str) -> float:
-    """The mean brightness (0-255) of the page's background under a colour scheme."""
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_switch_changes_page_and_icons_at_once(
+    site: Path, browser: Browser, scheme: str
+) -> None:
+    """Whatever the system prefers, no icon is left in the colour of the other theme."""
+    shades(browser, site, "dark" if scheme == "light" else "light")
+    switch = f"document.documentElement.dataset.theme = '{scheme}'"
+    shown = browser.value(f"{switch}; {SHADES}")
+    assert (shown["ground"] < 60) == (scheme == "dark")
+    assert len(shown["icons"]) > 2
+    assert min(abs(icon - shown["ground"]) for icon in shown["icons"]) > 100
+
+
+def shades(browser: Browser, site: Path, scheme: str) -> dict[str, Any]:
+    """How bright ground and icons are once the page has taken a colour scheme on."""
     browser.screen(1400, scheme=scheme)
-    browser.open((site / "index.html").as_uri())
-    browser.until(
-        "location.pathname.endsWith('index.html') ? 0 : document.readyState == 'complete'"
-    )
-    colour = browser.until("document.body && getComputedStyle(document.body).backgroundColor")
-    return sum(float(part) for part in colour.strip("rgba()").split(",")[:3]) / 3
+    browser.open((site / "intro.html").as_uri())
+    assert browser.until(f"document.documentElement.dataset.theme == '{scheme}'")
+    return browser.value(SHADES)
 
 
 def test_index_leads_to_the_preface(site: Path, browser: Browser) -> None:

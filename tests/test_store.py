@@ -130,6 +130,22 @@ def test_a_damaged_record_is_named_with_its_remedy(made: Run, tmp_path: Path) ->
     assert run_config(made.config, store=own).metrics == made.metrics
 
 
+@pytest.mark.parametrize("content", ["{}", "[]", "3", '{"config": {}, "metrics": {}}'])
+def test_a_file_that_is_no_record_is_named(made: Run, tmp_path: Path, content: str) -> None:
+    store = commit(made, tmp_path / "results")
+    stray = tmp_path / "results" / "notes.json"
+    stray.write_text(content, "utf-8")
+    with pytest.raises(VaelibError, match=r"notes\.json is no record of a run; move it away"):
+        store.entries()
+    stray.unlink()
+    record = store.record_path(made.entry.key)
+    record.parent.mkdir(parents=True)
+    record.write_text(content, "utf-8")
+    for read in (store.entries, lambda: store.finished(made.entry.key)):
+        with pytest.raises(VaelibError, match="is no record of a run; .* made again"):
+            read()
+
+
 def test_a_store_that_cannot_be_written_says_so(made: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", "utf-8")
     with pytest.raises(VaelibError, match="cannot write to the run store .*VAELIB_STORE"):

@@ -162,6 +162,32 @@ def test_unknown_names_are_refused_with_the_nearest_one() -> None:
         study(epoch=3).planned()[0].config  # noqa: B018
 
 
+def test_one_data_set_and_one_seed_need_no_list(tmp_path: Path) -> None:
+    one = study(data="grammar", seeds=0, labels="VAE (default)")
+    assert (one.data, one.seeds) == (["grammar"], [0])
+    assert one.planned() == study(data=["grammar"], seeds=[0], labels=["VAE (default)"]).planned()
+    own = study(data=tmp_path)
+    assert own.data == [str(tmp_path.resolve())]
+    assert own.planned()[0].config.data == own.data[0]
+    assert study(data=["grammar", "grammar"]).data == ["grammar"]
+
+
+def test_an_unknown_data_set_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(VaelibError, match="'grammarr': did you mean 'grammar'.* ptb"):
+        study(data="grammarr")
+
+
+def test_a_label_asked_for_by_name_is_run_on_every_data_set() -> None:
+    rare = "BN-VAE(0.7)"
+    for data in ("short_yelp_standin", "ptb"):
+        assert rare not in {p.label for p in study("laptop", data=data).planned()}
+        assert {p.label for p in study("laptop", data=data, labels=rare).planned()} == {rare}
+    some = {p.label for p in study("laptop", data="ptb", labels=["table2", rare]).planned()}
+    every = {p.label for p in study("laptop", data="ptb").planned()}
+    assert some <= every | {rare}  # of a table, what the profile has there
+    assert rare in some
+
+
 def test_overrides_reach_every_run_and_make_other_questions() -> None:
     plain, changed = study().planned(), study(epochs=7).planned()
     assert {p.config.epochs for p in changed} == {7}

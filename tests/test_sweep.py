@@ -1,16 +1,19 @@
 """Running a grid: processes, failures, estimates."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from vaelib import store as files
+from vaelib import sweep
+from vaelib.data.download import Source
 from vaelib.errors import VaelibError
 from vaelib.run import key_of
 from vaelib.store import Store
 from vaelib.studies import Planned, Study
-from vaelib.sweep import duration, estimate, execute, open_study, run_study, study
+from vaelib.sweep import duration, estimate, execute, open_study, possible, study
 
 LABELS = ["VAE (default)", "DG-VAE(default)"]
 QUICK = {"epochs": 1, "metrics": ("kl", "au")}
@@ -31,9 +34,6 @@ def test_two_processes_make_a_grid_and_a_failure_is_reported(tmp_path: Path) -> 
     opened = Study("dg_vae", "smoke", labels=LABELS, store=store, **QUICK)
     assert opened.missing() == []
     assert {entry.key for entry in store.entries()} == {key_of(p.config) for p in good}
-    before = sorted(p.stat().st_mtime_ns for p in store.root.glob("*/record-*.json"))
-    assert run_study(opened, jobs=2, progress=False) is opened  # nothing to do, no process
-    assert sorted(p.stat().st_mtime_ns for p in store.root.glob("*/record-*.json")) == before
 
 
 @pytest.mark.slow
@@ -90,3 +90,54 @@ def test_a_notebook_can_look_without_training(
     assert opened.results().empty
     assert f"0 of {len(opened.planned())} runs are there" in capsys.readouterr().out
     assert study("dg_vae", "smoke").profile == "smoke"
+
+
+@pytest.fixture
+def unreachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """No data but the embedded; what was asked of the network; and no training."""
+    asked: list[str] = []
+
+    def refuse(source: Source) -> Path:
+        asked.append(source.dataset)
+        raise VaelibError(f"{source.dataset}: cannot fetch it.")
+
+    def train(*_: object, **__: object) -> None:
+        raise AssertionError("it trained")
+
+    monkeypatch.setattr("vaelib.data.datasets.fetch", refuse)
+    monkeypatch.setattr(sweep, "execute", train)
+    for name in ("CACHE", "STORE", "RESULTS"):
+        monkeypatch.setenv(f"VAELIB_{name}", str(tmp_path / name))
+    for name in ("VAELIB_MIRROR", "VAELIB_STANDIN"):
+        monkeypatch.delenv(name, raising=False)
+    return asked
+
+
+def test_data_are_had_once_before_any_run(unreachable: list[str], tmp_path: Path) -> None:
+    data = ["grammar", "ptb", "short_yelp_standin"]
+    opened = Study("dg_vae", "laptop", data=data, labels=LABELS, store=Store(tmp_path))
+    kept, why = possible(opened.planned(), insist=False)
+    assert {plan.data for plan in kept} == {"grammar"}
+    assert len(kept) == 6
+    assert why["ptb"] == "ptb: cannot fetch it."
+    assert "VAELIB_STANDIN" in why["short_yelp_standin"]
+    assert unreachable == ["ptb"]
+    assert "not at hand" in possible(opened.planned(), insist=False, fetch=False)[1]["ptb"]
+    assert unreachable == ["ptb"]
+    with pytest.raises(VaelibError, match="cannot fetch it"):
+        possible(opened.planned(), insist=True)
+
+
+def test_a_notebook_never_waits_for_data_it_cannot_have(
+    unreachable: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(VaelibError, match="cannot fetch it"):  # once, before any worker starts
+        open_study("dg_vae", "laptop", dataset="ptb", seeds=[0, 1], device="cpu")
+    assert unreachable == ["ptb"]
+    made: list[str] = []
+    monkeypatch.setattr(
+        sweep, "execute", lambda plans, *_, **__: made.extend(p.data for p in plans)
+    )
+    open_study("dg_vae", "laptop", seeds=[0], labels=LABELS, device="cpu")
+    assert (set(made), unreachable) == ({"grammar"}, ["ptb"])
+    assert re.search(r"ptb: \d runs are missing: its data is not at hand", capsys.readouterr().out)

@@ -1,6 +1,8 @@
 """Tables of fabricated comparisons: pivoted, rounded as in print, escaped, with their notes."""
 
 import io
+import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,9 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vaelib import tables
-from vaelib.store import Store
-from vaelib.studies import Study
+from vaelib import _listings, pages, tables
+from vaelib._formats import tex
+from vaelib.claims.dg_vae import CLAIMS
+from vaelib.errors import VaelibError
+from vaelib.run import key_of
+from vaelib.store import Key, Store, write_json
+from vaelib.studies import Planned, Study, declaration
 
 NAN = float("nan")
 
@@ -157,7 +163,7 @@ def test_markdown_escapes_the_bar(compared: pd.DataFrame) -> None:
     ],
 )
 def test_latex_is_escaped(text: object, escaped: str) -> None:
-    assert tables.tex(text) == escaped
+    assert tex(text) == escaped
 
 
 def test_latex_is_a_booktabs_table(compared: pd.DataFrame) -> None:
@@ -246,10 +252,155 @@ def test_provenance_names_profile_data_device_and_seeds(tmp_path: Path) -> None:
         "precision": "fp32",
         "versions": {"vaelib": "0.1.0", "torch": "2.13"},
     }
-    study.__dict__["found"] = [(p, SimpleNamespace(provenance=about)) for p in study.planned()]
+    run = SimpleNamespace(provenance=about, stale=False)
+    study.__dict__["found"] = [(plan, run) for plan in study.planned()]
     line = tables.provenance(study, "figure1")
     for part in ("Profile smoke", "grammar (a stand-in)", "seeds 0, 2", "a processor, fp32"):
         assert part in line
     mine = [p for p in study.planned() if p.label in study.labels_of("figure1")]
     assert 0 < len(mine) < len(study.planned())
     assert f" {len(mine)} runs;" in line
+
+
+# ---- A study's tables -----------------------------------------------------------------------
+
+LABELS = ["VAE (default)", "DG-VAE(default)"]
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    """Two models on a stand-in, seeds 0 and 1; one run of the VAE was made by older code."""
+    store = Store(tmp_path / "runs")
+    found = Study("dg_vae", "laptop", data=["snli_standin"], seeds=[0, 1], store=store)
+    for plan in found.planned():
+        if plan.label in LABELS:
+            _record(plan, store, "0" * 12 if (plan.label, plan.seed) == (LABELS[0], 1) else "")
+    return found
+
+
+def _record(plan: Planned, store: Store, older: str) -> None:
+    key = key_of(plan.config)
+    key = Key(key.trained[:-12] + older if older else key.trained, key.evaluated)
+    metrics = {"prior_ll": -9.0 - plan.seed, "post_ll": -8.0, "kl": 0.1 + plan.seed / 100}
+    metrics |= {"mi_global": 0.1, "au": 0.0, "cu_pq": float(plan.config.latent_dim)}
+    about = {"started": "2030", "test_size": 10, "train_seconds": 60.0, "evaluate_seconds": 6.0}
+    about |= {"device": "a processor", "precision": "fp32"}
+    about |= {"versions": {"vaelib": "0.1.0", "torch": "2.13"}}
+    about |= {"data": {"id": plan.data, "stand_in": True}}
+    texts: dict[str, Any] = {"epochs": [], "history": {}, "texts": {}}
+    facts = {"key": str(key), "question": plan.config.question, "config": plan.config.to_dict()}
+    write_json(store.record_path(key), facts | texts | {"metrics": metrics, "provenance": about})
+
+
+def test_every_format_says_where_its_numbers_are_from(study: Study) -> None:
+    for style in ("md", "latex"):
+        text = tables.render(study, "table2", style).replace("\\_", "_")
+        for part in (
+            "Profile laptop; data: snli_standin (a stand-in); seeds 0, 1; 4 runs (1 stale);",
+            "device: a processor, fp32; vaelib 0.1.0, torch 2.13.",
+            "Language modelling (Zhang et al., NeurIPS 2022, Table 2)",
+            "Verdicts on snli_standin, by number of the claim: reproduced: 1;",
+        ):
+            assert part in text, (style, part)
+
+
+def test_json_has_an_object_of_provenance(study: Study) -> None:
+    made = json.loads(tables.render(study, "table2", "json"))
+    assert made["provenance"] == {
+        "paper": "dg_vae",
+        "item": "table2",
+        "profile": "laptop",
+        "data": ["snli_standin"],
+        "stand_ins": ["snli_standin"],
+        "seeds": [0, 1],
+        "runs": 4,
+        "stale": 1,
+        "devices": ["a processor, fp32"],
+        "versions": {"vaelib": ["0.1.0"], "torch": ["2.13"]},
+    }
+    first = made["rows"][0]
+    assert (first["label"], first["column"], first["published"]) == (LABELS[0], "priorLL", -330.7)
+    assert (first["mean"], first["difference"]) == (-9.5, None)
+    assert [one["claim"] for one in made["claims"]] == [f"dg_vae.{i}" for i in range(1, 11)]
+    assert made["claims"][0]["snli_standin"] == "reproduced"
+
+
+def test_csv_has_the_provenance_in_its_first_columns(study: Study) -> None:
+    table = pd.read_csv(io.StringIO(tables.render(study, "table2", "csv")), dtype={"seeds": str})
+    about = ["paper", "item", "profile", "data", "stand_in", "label", "seeds", "stale"]
+    assert table.columns[: len(about)].to_list() == about
+    start = ["dg_vae", "table2", "laptop", "snli_standin", True]
+    rows = table[about].to_numpy().tolist()
+    assert rows == [[*start, LABELS[0], "0 1", 1], [*start, LABELS[1], "0 1", 0]]
+    assert table["priorLL mean"].to_list() == [-9.5, -9.5]
+    assert table["KL published"].to_list() == [0.0, 70.8]
+    assert table["KL difference"].isna().all()
+
+
+def test_a_saved_table_has_its_profile_in_its_path(study: Study, tmp_path: Path) -> None:
+    made = tables.save(study, "table2", tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in made] == [
+        f"laptop/dg_vae_table2.{suffix}" for suffix in ("csv", "json", "md", "tex")
+    ]
+    assert made[2].read_text("utf-8") == tables.render(study, "table2", "md")
+
+
+def test_verdicts_are_those_of_the_whole_grid_and_say_when_provisional(study: Study) -> None:
+    whole = tables.verdicts(study, "table2")
+    ledger = study.claims().set_index("id")["verdict"]
+    for claim, verdict in zip(whole["claim"], whole["snli_standin"], strict=True):
+        assert verdict.removesuffix(" (provisional)") == ledger[claim]
+    failed = whole.set_index("claim").loc["dg_vae.2", "snli_standin"]
+    assert failed == "not reproduced (provisional)"
+    settings = {"data": study.data, "seeds": study.seeds, "store": study.store}
+    part = Study("dg_vae", "laptop", labels=["VAE (default)"], **settings)
+    assert tables.verdicts(part, "table2").equals(whole)
+
+
+def test_claims_about_other_data_get_a_column_of_their_own(study: Study) -> None:
+    judged = tables.verdicts(study, "ablation").set_index("claim")
+    assert judged.loc["dg_vae.15", "random posteriors"] == "reproduced"
+    assert judged.loc["dg_vae.15", "snli_standin"] == "–"
+    shown = tables.present(study, "ablation", "snli_standin")
+    assert "15" not in next(note for note in shown.notes if note.startswith("Verdicts"))
+    assert shown.caption.endswith(", on snli_standin")
+
+
+def test_an_item_without_claims_has_no_verdicts(study: Study) -> None:
+    assert tables.verdicts(study, "figure1").empty
+
+
+def test_a_table_of_a_study_without_runs_says_so(tmp_path: Path) -> None:
+    nothing = Study("dg_vae", "smoke", store=Store(tmp_path))
+    assert "No runs yet." in repr(tables.present(nothing, "table2", "grammar"))
+    with pytest.raises(VaelibError, match="no table of runs"):
+        tables.present(nothing, "figure1")
+
+
+def test_every_item_declares_the_claims_that_cite_it() -> None:
+    declared = {item["id"]: item for item in declaration("dg_vae")["item"]}
+    for name, item in declared.items():
+        for number in item.get("claims", []):
+            claim = CLAIMS[number - 1]
+            kind, digit = re.match(r"([a-z]+)(\d*)", name).groups()
+            cited = re.search(rf"{kind.title()}s? (\d and )?{digit}", claim.source)
+            assert (digit and cited) or claim.page == item["page"], (name, claim.id)
+    listed = {number for item in declared.values() for number in item.get("claims", [])}
+    assert listed == set(range(1, len(CLAIMS) + 1))
+
+
+# ---- Pages ----------------------------------------------------------------------------------
+
+
+def test_statistics_stand_as_published_and_obtained() -> None:
+    row = {"id": "d", "published": {"vocab_size": 9990.0, "length_mean": 11.73}}
+    row |= {"statistics": {"n_train": 100_000, "length_mean": 12.0}, "available": False}
+    shown = pages.statistics([row]).iloc[0].to_dict()
+    assert shown["at hand"] == "no"
+    assert shown["train"] == "– | 100,000"
+    assert shown["vocabulary"] == "9,990 | –"
+    assert shown["mean length"] == "11.73 | 12"
+    assert _listings.dataset_cells([row])[0] == {**shown, "train": "- | 100000"} | {
+        **dict.fromkeys(("valid", "test", "sd length"), "- | -"),
+        "vocabulary": "9990 | -",
+    }

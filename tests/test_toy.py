@@ -169,3 +169,10 @@ def test_the_original_toy_and_its_claim() -> None:
     verdict = claims[claims["data"] == "toy"]["verdict"].item()
     assert verdict in ("reproduced", "direction only")
     assert isinstance(found.snapshots[0], Snapshot)
+
+
+def test_one_method_and_one_seed_need_no_list() -> None:
+    one = toy("dg", seeds=0, steps=2, every=1)
+    both = toy(["dg"], seeds=iter([0]), steps=2, every=1)
+    assert one.results.equals(both.results)
+    assert list(one.results["method"]) == ["dg"]

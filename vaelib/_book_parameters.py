@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vaelib.config import profiles
+from vaelib.config import parse_literal, profiles
 from vaelib.errors import VaelibError, check_name
 
 
@@ -86,6 +86,8 @@ class ParameterSpec:
         help: One line for listings.
         valid: Whether a value of the right type is in range; None where every one is.
         names: The known names where the value is one of them; a wrong one is met with the nearest.
+        everything: The value that takes all the profile has; allowed only where it is the
+            notebook's default, since other notebooks show a choice.
     """
 
     type: str
@@ -94,6 +96,7 @@ class ParameterSpec:
     help: str
     valid: Callable[[Any], bool] | None = None
     names: Callable[[], Iterable[str]] | None = None
+    everything: Any = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class Parameter:
 
 
 def _distinct(values: list[Any]) -> bool:
-    return len(set(values)) == len(values)
+    return 0 < len(set(values)) == len(values)
 
 
 def _dataset_names() -> list[str]:
@@ -122,14 +125,14 @@ SPEC = {
         names=profiles,
     ),
     "dataset": ParameterSpec(
-        "str", "a data set's id, an existing folder, or study", "grammar",
+        "str", "a data set's id or an existing folder", "grammar",
         "an id listed by `vaelib datasets`, a folder of texts, or study for all of the profile",
-        bool, _dataset_names,
+        bool, _dataset_names, "study",
     ),
     "seeds": ParameterSpec(
         "list[int]", "a list of distinct whole numbers >= 0", "[0, 1]",
         "one run per method and seed; an empty list takes the profile's seeds",
-        lambda seeds: _distinct(seeds) and min(seeds, default=0) >= 0,
+        lambda seeds: _distinct(seeds) and min(seeds) >= 0, everything=[],
     ),
     "jobs": ParameterSpec(
         "int", "a whole number >= 1", "2", "runs trained at the same time", lambda n: n >= 1
@@ -139,11 +142,12 @@ SPEC = {
         lambda device: re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device) is not None,
     ),
     "methods": ParameterSpec(
-        "list[str]", "a list of distinct labels of the study", '["VAE", "BN-VAE(0.6)"]',
-        "labels of the study's runs to show; an empty list is all of them", _distinct,
+        "list[str]", "a list of distinct labels of the study", '["VAE (default)", "BN-VAE(1.2)"]',
+        "labels of the study's runs to show", _distinct,
     ),
     "steps": ParameterSpec(
-        "int", "a whole number >= 5", "500", "updates of each run", lambda n: n >= 5
+        "int", "a multiple of 5, at least 5", "500", "updates of each run; a snapshot each fifth",
+        lambda n: n >= 5 and n % 5 == 0,
     ),
     "epochs": ParameterSpec(
         "int", "a whole number >= 1", "20", "passes over the training split", lambda n: n >= 1
@@ -171,18 +175,41 @@ def _spec(name: str, annotation: str) -> ParameterSpec:
     return SPEC.get(name, generic)
 
 
-def _check(name: str, value: Any, annotation: str) -> None:
+def _check(parameter: Parameter, value: Any) -> None:
     """Refuse a value of the wrong type or out of range, in one sentence."""
-    spec = _spec(name, annotation)
-    if not _has_type(value, spec.type) or (spec.valid and not spec.valid(value)):
+    name, spec = parameter.name, _spec(parameter.name, parameter.type)
+    everything = spec.everything is not None and parameter.default == spec.everything
+    if everything and value == spec.everything:
+        return
+    fits = _has_type(value, spec.type) and (spec.valid is None or spec.valid(value))
+    if not fits or value == spec.everything:
         what = f"the text {value!r}" if isinstance(value, str) else repr(value)
+        wanted = spec.wanted + (f", or {spec.everything} for all of the profile" * everything)
         raise VaelibError(
-            f"parameter {name!r} must be {spec.wanted}, not {what}: write -p {name} "
+            f"parameter {name!r} must be {wanted}, not {what}: write -p {name} "
             f"'{spec.example}' with `vaelib book run`, or -y '{name}: {spec.example}' with "
             "papermill."
         )
     if spec.names and not (name == "dataset" and Path(value).is_dir()):
         check_name(value, spec.names(), "data set" if name == "dataset" else name)
+
+
+def _check_methods(values: Mapping[str, Any]) -> None:
+    """Refuse labels that no study runs at the profile on the data set."""
+    from vaelib.studies import Study, papers
+
+    profile, data = values["profile"], values["dataset"]
+    studies = [Study(paper, profile, data=[data]) for paper in papers()]
+    known = [plan.label for study in studies for plan in study.planned()]
+    for label in values["methods"]:
+        check_name(label, dict.fromkeys(known), f"method at the profile {profile} on {data}")
+
+
+def _check_all(known: Mapping[str, Parameter], values: Mapping[str, Any]) -> None:
+    for name, parameter in known.items():
+        _check(parameter, values[name])
+    if {"methods", "profile", "dataset"} <= set(known):
+        _check_methods(values)
 
 
 def _declared(source: str, where: str, strict: bool = True) -> list[Parameter]:
@@ -244,8 +271,9 @@ def validate(
         VaelibError: An unknown name, a wrong type or a value out of range, in one sentence.
     """
     known = {p.name: p for p in parameters(notebook, root)}
-    for name, value in given.items():
-        _check(check_name(name, known, "parameter"), value, known[name].type)
+    for name in given:
+        check_name(name, known, "parameter")
+    _check_all(known, {name: p.default for name, p in known.items()} | dict(given))
     return dict(given)
 
 
@@ -269,28 +297,14 @@ def check_parameters(namespace: Mapping[str, Any]) -> None:
             for node in ast.parse(cell).body:
                 if isinstance(node, ast.Assign):
                     check_name(ast.unparse(node.targets[0]), known, "parameter")
-    for name in known or (set(SPEC) & set(namespace)):
-        _check(name, namespace[name], known[name] if known else SPEC[name].type)
+    shared = {n: Parameter(n, s.type, s.everything, "") for n, s in SPEC.items() if n in namespace}
+    _check_all(known or shared, namespace)
 
 
-def _declared_leniently(cell: str) -> dict[str, str]:
+def _declared_leniently(cell: str) -> dict[str, Parameter]:
     with contextlib.suppress(SyntaxError, ValueError):
-        return {p.name: p.type for p in _declared(cell, "", strict=False)}
+        return {p.name: p for p in _declared(cell, "", strict=False)}
     return {}
 
 
-def parse_value(text: str) -> Any:
-    """The value of a parameter as written on a command line, read as YAML.
-
-    Example:
-        >>> parse_value("[0, 1]"), parse_value("false"), parse_value("laptop")
-        ([0, 1], False, 'laptop')
-
-    Raises:
-        VaelibError: The text is no YAML.
-    """
-    yaml = extra("yaml")
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise VaelibError(f"cannot read the value {text!r}: quote it, such as '[0, 1]'.") from error
+parse_value = parse_literal  # `vaelib book run` reads values as all commands do

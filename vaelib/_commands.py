@@ -8,11 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from vaelib.errors import VaelibError
+from vaelib.config import parse_literal, profiles
+from vaelib.errors import VaelibError, check_name
 
-_WHOLE = re.compile(r"[-+]?\d+")
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-_WORDS = {"true": True, "false": False, "null": None, "~": None}
 runs_app = typer.Typer(help="The store: list it, clear it, export records.", rich_markup_mode=None)
 book_app = typer.Typer(help="Run notebooks; build, check and read the book.", rich_markup_mode=None)
 
@@ -31,35 +29,6 @@ Jobs = Annotated[int, typer.Option(min=0, help="How many at a time; 0 takes ever
 
 
 # ---------------------------------------------------------------- values on the command line
-
-
-def parse_literal(text: str) -> Any:
-    """A value as written in YAML: true, 3, 1e-3, [0, 1], null, "text" or text.
-
-    Example:
-        >>> parse_literal("[0, 1e-3, yes]"), parse_literal("false"), parse_literal("'3'")
-        ([0, 0.001, 'yes'], False, '3')
-
-    Raises:
-        VaelibError: A list or a quoted text does not end.
-    """
-    text = text.strip()
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
-    if _WHOLE.fullmatch(text):
-        return int(text)
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    if text[:1] in ("'", '"', "["):
-        if len(text) < 2 or text[-1] != text[0].replace("[", "]"):
-            raise VaelibError(f"cannot read the value {text}: it begins with {text[0]} and no end.")
-        inside = text[1:-1]
-        return inside if text[0] != "[" else [parse_literal(part) for part in _split(inside)]
-    return text
-
-
-def _split(inside: str) -> list[str]:
-    return inside.split(",") if inside.strip() else []
 
 
 def parse_settings(pairs: Iterable[str] | None, reserved: Sequence[str]) -> dict[str, Any]:
@@ -151,10 +120,13 @@ def _runs(
     if context.invoked_subcommand:
         return
     from vaelib import _listings
+    from vaelib.data.datasets import check_data
     from vaelib.store import default_store
 
-    store = default_store()
-    print_list(_listings.runs(store, data or (), profile), as_json, _listings.run_cells)
+    store, chosen = default_store(), [check_data(name) for name in data or ()]
+    if profile is not None:
+        check_name(profile, profiles(), "profile")
+    print_list(_listings.runs(store, chosen, profile), as_json, _listings.run_cells)
     if begun := store.unfinished():
         _listings.say(f"{len(begun)} more were begun and are not finished; see `vaelib runs gc`.")
 

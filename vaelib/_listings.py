@@ -1,18 +1,15 @@
 """The rows that the commands list, and how rows are printed: as a table or as JSON."""
 
-import json
-import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from vaelib import pages
+from vaelib._formats import clean, to_json
 from vaelib.claims.ledger import COLUMNS as CLAIM_COLUMNS
 from vaelib.claims.ledger import PAPERS as CLAIMING
 from vaelib.config import Config
@@ -67,15 +64,7 @@ def datasets() -> list[Row]:
 
 def dataset_cells(rows: Iterable[Row]) -> list[Row]:
     """The same for a table: "published | obtained" in each cell, as DG-VAE's Table 1 has them."""
-    names = {"n_train": "train", "n_valid": "valid", "n_test": "test"}
-    names |= {"vocab_size": "vocabulary", "length_mean": "mean length", "length_std": "sd length"}
-    return [_dataset_cells(row, names) for row in rows]
-
-
-def _dataset_cells(row: Row, names: Mapping[str, str]) -> Row:
-    printed, mine = row["published"], row["statistics"]
-    cells = {name: f"{cell(printed.get(k))} | {cell(mine.get(k))}" for k, name in names.items()}
-    return {"id": row["id"], "available": row["available"], **cells}
+    return pages.statistics(rows, cell).to_dict("records")
 
 
 def studies(store: Store) -> list[Row]:
@@ -174,16 +163,6 @@ def coverage(study: Study) -> list[Row]:
     return pages.coverage({study.paper: study}).to_dict("records")
 
 
-def numbers(compared: pd.DataFrame, profile: str) -> pd.DataFrame:
-    """A comparison as numbers, for a spreadsheet: published, mean and sd of each column."""
-    rows: dict[tuple[str, str], Row] = {}
-    for one in compared.to_dict("records"):
-        about = {"profile": profile, **{k: one[k] for k in ("data", "label", "seeds", "stale")}}
-        row = rows.setdefault((one["data"], one["label"]), about)
-        row |= {f"{one['column']} {k}": one[k] for k in ("published", "mean", "sd")}
-    return pd.DataFrame(list(rows.values()))
-
-
 # ---------------------------------------------------------------- claims
 
 
@@ -198,22 +177,9 @@ def claims(paper: str | None, profile: str, data: list[str] | None, with_toy: bo
 # ---------------------------------------------------------------- printing
 
 
-def clean(value: Any) -> Any:
-    """A value as JSON knows it: not-a-number and infinities become null."""
-    if isinstance(value, Mapping):
-        return {str(k): clean(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [clean(v) for v in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is pd.NA or (isinstance(value, float) and not math.isfinite(value)):
-        return None
-    return value
-
-
 def print_json(rows: Any) -> None:
-    """Print rows as a JSON array (in ASCII, so that every terminal and pipe takes it)."""
-    print(json.dumps(clean(rows), indent=1, allow_nan=False))
+    """Print rows as a JSON array."""
+    print(to_json(rows))
 
 
 def cell(value: Any) -> str:

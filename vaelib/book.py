@@ -88,14 +88,15 @@ def run_notebook(
         The executed copy. What it writes to stderr is passed on while it runs.
 
     Raises:
-        VaelibError: A parameter is wrong, or the notebook stopped; then no copy is left, and the
-            traceback lies beside, in `<output>.log`.
+        VaelibError: A parameter is wrong, or the notebook stopped; then no copy is left. The
+            traceback of an error that no sentence explains lies beside, in `<output>.log`.
     """
     source = find_notebook(notebook)
     values = validate(source, given)
     target = Path(output) if output else project_root() / "_build" / "run" / source.name
     papermill, log = extra("papermill"), target.with_suffix(".log")
     target.parent.mkdir(parents=True, exist_ok=True)
+    log.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".run-") as scratch:
         draft = Path(scratch) / source.name
         try:
@@ -110,11 +111,8 @@ def run_notebook(
                 stderr_file=_Relay(source.stem, sys.stderr),
             )
         except Exception as error:
-            with atomic(log) as file:
-                file.write(_COLOUR.sub("", str(error)).encode())
             raise VaelibError(_why(source.stem, error, log)) from None
         os.replace(draft, target)
-    log.unlink(missing_ok=True)
     return target
 
 
@@ -123,6 +121,8 @@ def _why(name: str, error: Exception, log: Path) -> str:
     said = str(getattr(error, "evalue", error)).strip().split("\n")[0]
     if kind == VaelibError.__name__:
         return f"notebook {name}: {said}"
+    with atomic(log) as file:
+        file.write(_COLOUR.sub("", str(error)).encode())
     return f"notebook {name} stopped with {kind}: {said} (traceback in {log})."
 
 

@@ -1,14 +1,18 @@
 """From a config to its parts: the options they take, the model and objective built of them."""
 
 import inspect
+import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
 
 from vaelib.config import FIELDS, Config, check_config, check_value, profile_values
 from vaelib.data import Corpus, load
+from vaelib.data.datasets import data_name
 from vaelib.decoders import DECODERS
 from vaelib.encoders import ENCODERS
 from vaelib.errors import VaelibError, check_name
@@ -45,22 +49,27 @@ def options_of(part: Callable[..., Any]) -> dict[str, Any]:
 
 
 def resolve(
-    method: str, *, data: str, profile: str = "laptop", seed: int = 0, **overrides: Any
+    method: str,
+    *,
+    data: str | os.PathLike[str],
+    profile: str = "laptop",
+    seed: int = 0,
+    **overrides: Any,
 ) -> Config:
     """The full configuration of a run.
 
     Args:
         method: A registered method or an alias.
-        data: A data-set id or the path of an own corpus.
+        data: A data-set id or the path of an own corpus, kept as the whole path.
         profile: "smoke", "laptop" or "paper".
         seed: The run's seed.
         overrides: Any field of `Config`, any option of the parts in use; `device="auto"` takes the
             best there is.
 
     Raises:
-        VaelibError: An unknown name, a wrong type, a value out of range.
+        VaelibError: An unknown name, a wrong type, a value out of range, parts that do not fit.
     """
-    entry = METHODS[method]
+    entry, data = METHODS[method], data_name(data)
     base = {name: f.default for name, f in FIELDS.items() if name not in ("method", "data")}
     base["options"] = {}
     from_profile = profile_values(profile, data)
@@ -79,9 +88,12 @@ def resolve(
         fields[name] = check_value(name, fields[name], default)
     fields["device"] = best_device(fields["device"])
     config = check_config(Config(**fields))
-    with torch.random.fork_rng(devices=[]):
-        for part in parts(config):
-            _check_options(part, config)
+    mine: dict[str, Any] = {name: fields[name] for name in (*PARTS, "extra_terms", "options")}
+    mine |= {"latent_dim": min(config.latent_dim, 2), "embedding_dim": 2, "hidden_dim": 3}
+    if config.hidden_dim == 2 * config.latent_dim:  # what the split posterior asks for
+        mine["hidden_dim"] = 2 * mine["latent_dim"]
+    tiny = Config(config.method, "toy" if data == "toy" else "text", **mine)
+    _try(json.dumps(tiny.to_dict(), sort_keys=True), *parts(config))
     return config
 
 
@@ -94,14 +106,43 @@ def _known_options(fields: dict[str, Any]) -> dict[str, Any]:
     return known
 
 
-def _check_options(part: type, config: Config) -> None:
-    """Build the part once at size 2, so that a value out of range is refused before any work."""
-    if part in STRATEGIES.values():
-        return
-    mine = {k: config.options[k] for k in options_of(part)}
-    given = {"in_features": 4, "shape": Shape(5, 2, 2, 2)}
-    arguments = inspect.signature(part).parameters
-    part(**{k: v for k, v in given.items() if k in arguments}, **mine)
+@cache
+def _try(config: str, *_: type) -> None:
+    """Let the parts meet two tiny examples, so that what cannot work is refused before any work.
+
+    Args:
+        config: A config as JSON, of tiny sizes.
+        _: The classes of its parts, so that each is tried.
+
+    Raises:
+        VaelibError: A part refuses its options, or the parts do not fit together.
+    """
+    tiny, why = Config.from_dict(json.loads(config)), ""
+    x = torch.tensor([[1, 3, 2], [1, 4, 2]])
+    noise = torch.Generator().manual_seed(0)
+    try:
+        built = build(tiny, 5)
+        outputs = built.model(x[:, 1] if tiny.data == "toy" else x, noise)
+        loss, _values = built.objective(outputs, built.schedule.final, noise)
+        why = "" if loss.isfinite() else "the loss is not finite"
+    except VaelibError:
+        raise
+    except Exception as error:  # whatever torch says where shapes or families do not fit
+        why = " ".join(str(error).split())
+    if why:
+        raise VaelibError(
+            f"{tiny.method!r} cannot be trained with {_changed(tiny)} ({why}); take parts that fit "
+            "together, as `vaelib methods` lists them, and less extreme values."
+        )
+
+
+def _changed(config: Config) -> str:
+    """The parts and options that differ from their defaults, in words."""
+    defaults = {name: FIELDS[name].default for name in PARTS}
+    values = {name: getattr(config, name) for name in PARTS} | config.options
+    for part in parts(config):
+        defaults |= options_of(part)
+    return ", ".join(f"{k}={v}" for k, v in values.items() if v != defaults[k]) or "its defaults"
 
 
 def best_device(device: str) -> str:
@@ -110,12 +151,12 @@ def best_device(device: str) -> str:
     Raises:
         VaelibError: The device does not exist on this machine.
     """
-    there = {"cpu": True, "cuda": torch.cuda.is_available()}
-    there["mps"] = torch.backends.mps.is_available()
+    there = {"cpu": 1, "cuda": torch.cuda.device_count()}
+    there["mps"] = int(torch.backends.mps.is_available())
     if device == "auto":
         return next(name for name in ("cuda", "mps", "cpu") if there[name])
     kind = check_name(device.split(":")[0], [*there, "auto"], "device")
-    if not there[kind]:
+    if device not in (kind, *(f"{kind}:{i}" for i in range(there[kind]))) or not there[kind]:
         raise VaelibError(
             f"device={device!r} is not available on this machine; use 'cpu' or 'auto'."
         )

@@ -24,7 +24,7 @@ from vaelib.errors import VaelibError, check_name
 
 if TYPE_CHECKING:
     from vaelib.run import Run
-    from vaelib.studies import Planned, Study
+    from vaelib.studies import Study
 
 INTERRUPTED = 130
 _STUDY_OPTIONS = ("method", "data", "profile", "seed", "seeds", "labels", "store", "paper")
@@ -38,15 +38,6 @@ app = typer.Typer(
 )
 app.add_typer(runs_app, name="runs", invoke_without_command=True)
 app.add_typer(book_app, name="book", no_args_is_help=False)
-
-
-def _have_data(name: str) -> None:
-    """Get a data set onto this machine and check it, before anything is written."""
-    from vaelib.data import DATASETS, load
-    from vaelib.data.datasets import available
-
-    if name not in DATASETS or not available(name):
-        load(name)
 
 
 # ---------------------------------------------------------------- what there is
@@ -147,7 +138,6 @@ def train(
 
     changes = parse_settings(settings, ("method", "data", "profile", "seed"))
     config = resolve(method, data=data, profile=profile, seed=seed, **changes)
-    _have_data(data)
     run = run_config(config, store=default_store(), fresh=fresh, progress=True)
     _print_run(run, as_json, ("name", "value", "unit", "samples"))
 
@@ -193,22 +183,6 @@ def open_item(name: str, profile: str, **more: Any) -> tuple["Study", str | None
     return study, item or None
 
 
-def _possible(todo: "list[Planned]", insist: bool) -> "list[Planned]":
-    """The runs whose data can be had here; all of them, or an error, where data sets were named."""
-    from vaelib._listings import say
-
-    kept = []
-    for data in dict.fromkeys(plan.data for plan in todo):
-        try:
-            _have_data(data)
-            kept.append(data)
-        except VaelibError as error:
-            if insist:
-                raise
-            say(f"leaving out {data}: {error}")
-    return [plan for plan in todo if plan.data in kept]
-
-
 @app.command()
 def study(
     name: Annotated[str, typer.Argument(metavar="PAPER[/ITEM]", help="Such as dg_vae/table2.")],
@@ -227,7 +201,7 @@ def study(
     every run.
     """
     from vaelib import _listings
-    from vaelib.sweep import estimate, execute
+    from vaelib.sweep import estimate, execute, possible
 
     changes = parse_settings(settings, _STUDY_OPTIONS)
     opened, item = open_item(name, profile, data=data, seeds=parse_seeds(seeds), **changes)
@@ -236,7 +210,9 @@ def study(
         print_list(_listings.planned(opened, todo), as_json)
         _listings.say(estimate(opened, todo).text(jobs))
         return
-    todo = _possible(todo, insist=data is not None)
+    todo, why = possible(todo, insist=data is not None)
+    for left_out, reason in why.items():
+        _listings.say(f"leaving out {left_out}: {reason}")
     _listings.say(estimate(opened, todo).text(jobs))
     if todo:
         execute(todo, opened.store, jobs=jobs)
@@ -262,21 +238,12 @@ def _print_compared(study: "Study", item: str, style: str) -> None:
     if not study.found:
         told = f"vaelib study {study.paper}/{item} --profile {study.profile}"
         raise VaelibError(f"no runs yet: `{told}` makes them.")
-    compared = study.compare(item)
-    wide, made = tables.comparison(compared), tables.provenance(study, item)
-    wide.attrs["notes"] = [*wide.attrs["notes"], made]
-    title = f"{about['title']} ({study.about['reference']}, {about['source']})"
-    if style == "json":
-        _listings.print_json(compared.to_dict("records"))
-    elif style == "csv":
-        print(tables.to_csv(_listings.numbers(compared, study.profile)), end="")
-    elif style == "latex":
-        print(tables.to_latex(wide, title, f"tab:{study.paper}-{item}"), end="")
-    elif style == "md":
-        print(f"{title}\n\n{tables.to_markdown(wide)}", end="")
-    else:
-        _listings.print_table(wide.reset_index().to_dict("records"), f"{title}\n")
-        print("\n" + "\n".join(wide.attrs["notes"]))
+    if style != "text":
+        print(tables.render(study, item, style), end="")
+        return
+    shown = tables.present(study, item)
+    _listings.print_table(shown.table.reset_index().to_dict("records"), f"{shown.caption}\n")
+    print("\n" + "\n".join(shown.notes))
 
 
 @app.command()

@@ -8,7 +8,11 @@ Defaults must never change once a record exists: a run's hash covers only what d
 import dataclasses
 import hashlib
 import json
+import os
+import re
+import sys
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -40,23 +44,54 @@ class Config:
     """A fully resolved run. Every field and every option can be overridden by name.
 
     Attributes:
-        method, data, profile, seed: What is run.
-        train_size, valid_size, test_size: Sentences taken from each split; None takes all.
-        min_count: Words seen less often in training become `<unk>`.
+        method: A registered method, by its name.
+        data: A data set's id, or the folder of an own corpus.
+        profile: "smoke", "laptop" or "paper".
+        seed: Of all random numbers, one generator a purpose.
+        train_size: Training sentences; None takes all.
+        valid_size: Validation sentences; None takes all.
+        test_size: Test sentences; None takes all.
+        min_count: Words seen less often in the training sentences become `<unk>`.
         nll_size: Test sentences given to the importance-weighted NLL; None takes all.
-        encoder, posterior, prior, decoder, regulariser, extra_terms, schedule, strategy: The parts.
-        embedding_dim, hidden_dim, latent_dim: Sizes of the backbone.
-        dropout_in, dropout_out: Dropout on the decoder's word embeddings and LSTM outputs.
-        init_range, embedding_range: Half-widths of the uniform initialisation (protocol A.0.1).
-        optimizer, lr, clip: "sgd" or "adam", learning rate, bound of the joint gradient norm.
-        batch_size, min_batch, epochs: Smaller training batches than `min_batch` are skipped.
-        early_stop, patience, decay_from_epoch, lr_factor, max_decays: The decay and stop rule.
-        select: The checkpoint kept: lowest validation "objective" at full weight, "elbo" or "last".
-        decay_reference: "valid", or "last_batch" for the defect of the released code (T6).
-        iw_samples, mixture_samples: K of the NLL; samples from each side for prior and post LL.
+        encoder: The part that reads a sentence.
+        posterior: The family of q(z|x).
+        prior: p(z).
+        decoder: The part that writes a sentence.
+        regulariser: The term that the weight schedule weights.
+        extra_terms: Terms added to the loss with weight 1.
+        schedule: The regulariser's weight, step by step.
+        strategy: What is updated in a step.
+        embedding_dim: Size of a word's embedding.
+        hidden_dim: Size of the LSTM's state, in encoder and decoder.
+        latent_dim: D, the size of a code.
+        dropout_in: Dropout on the decoder's word embeddings.
+        dropout_out: Dropout on the decoder's LSTM outputs.
+        init_range: All parameters but embeddings start from U(-r, r) with this r; 0 keeps
+            PyTorch's own start.
+        embedding_range: The same r for embeddings.
+        optimizer: "sgd", without momentum, or "adam".
+        lr: Learning rate at the start.
+        clip: Bound of the joint gradient norm.
+        batch_size: Most sentences in a batch, all of one length.
+        min_batch: Smaller training batches than this are skipped.
+        epochs: Passes over the training sentences, at most.
+        early_stop: Stop after the last decay; `cyclic` goes on to the last epoch.
+        patience: Epochs without a better validation objective before a decay.
+        decay_from_epoch: No decay before this epoch.
+        lr_factor: A decay multiplies the learning rate by this and goes back to the best weights.
+        max_decays: Decays after which training stops.
+        select: The checkpoint kept: lowest validation "objective" at full weight, "elbo", or
+            "last" (T7).
+        decay_reference: What a later epoch must beat after a decay: "valid", or "last_batch" for
+            the defect of the released code (T6).
+        iw_samples: K of the importance-weighted NLL.
+        mixture_samples: Samples from each side for `prior_ll` and `post_ll` (T9).
         metrics: What the evaluation computes.
-        device, precision, threads, matmul_precision: The machine; part of the key, not of the
+        device: "cpu", "cuda", "cuda:N" or "mps"; the machine is part of the key, not of the
             question a study asks.
+        precision: "fp32", or "bf16" for autocast.
+        threads: Of PyTorch; recorded, so that a resumed run keeps its bits.
+        matmul_precision: "highest", "high" or "medium"; recorded for the same reason.
         options: The parts' own options, resolved.
     """
 
@@ -155,18 +190,24 @@ CHOICES = {
     "precision": ("fp32", "bf16"),
     "matmul_precision": ("highest", "high", "medium"),
 }
-_AT_LEAST_ONE = ("embedding_dim", "hidden_dim", "latent_dim", "batch_size", "epochs", "iw_samples")
-_AT_LEAST_ONE += (
-    "mixture_samples",
-    "threads",
-    "min_count",
-    "train_size",
-    "valid_size",
-    "test_size",
-)
-_AT_LEAST_ONE += ("nll_size",)
-_AT_LEAST_ZERO = ("seed", "min_batch", "patience", "decay_from_epoch", "max_decays")
+_NULLABLE = tuple(name for name, f in FIELDS.items() if f.default is None)
+_MOST = 2**31 - 1
+_WHOLE = {  # whole numbers: the least and the most
+    **dict.fromkeys(
+        ("seed", "min_batch", "patience", "decay_from_epoch", "max_decays"), (0, _MOST)
+    ),
+    **dict.fromkeys(("batch_size", "epochs", "min_count", *_NULLABLE), (1, _MOST)),
+    **dict.fromkeys(("embedding_dim", "hidden_dim", "latent_dim"), (1, 2**14)),
+    **dict.fromkeys(("iw_samples", "mixture_samples"), (1, 10**5)),
+    "threads": (1, 1024),
+}
+_WANTED = {bool: "true or false", int: "a whole number", float: "a finite number"}
+_WANTED |= {str: "a text", tuple: "a list of names"}
 _FRACTIONS = ("dropout_in", "dropout_out", "init_range", "embedding_range", "lr_factor")
+_DIGITS = re.compile(r"[-+]?\d{1,400}")
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
+_COMMA = re.compile(r""",(?=(?:[^'"]|'[^']*'|"[^"]*")*$)""")  # none inside quotes
+_WORDS = {"true": True, "false": False, "null": None, "~": None}
 
 
 @cache
@@ -190,27 +231,36 @@ def check_value(name: str, value: Any, example: Any) -> Any:
     """Return `value` as the type of `example`, so that a wrong type never reaches a run.
 
     Raises:
-        VaelibError: The types do not fit, e.g. the text "false" where a bool is asked.
+        VaelibError: The types do not fit, e.g. the text "false" where a bool is asked, None where
+            it means nothing, or a number that is not finite.
     """
-    if example is None or value is None:
+    if example is None or (value is None and name in _NULLABLE):
         return value
     if isinstance(example, bool) or isinstance(value, bool):
         fits = isinstance(value, bool) and isinstance(example, bool)
     elif isinstance(example, float):
-        fits = isinstance(value, (int, float))
+        fits = isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
         value = float(value) if fits else value
     elif isinstance(example, tuple):
-        fits = isinstance(value, (tuple, list))
+        fits = isinstance(value, (tuple, list)) and all(isinstance(v, str) for v in value)
         value = tuple(value) if fits else value
     else:
         fits = isinstance(value, type(example))
-    if isinstance(value, float) and value != value:
-        raise VaelibError(f"{name} is not a number; give a {type(example).__name__}.")
     if not fits:
-        raise VaelibError(
-            f"{name}={value!r} is a {type(value).__name__}; give a {type(example).__name__}, "
-            f"such as {example!r}."
-        )
+        wanted = _WANTED.get(type(example), f"a {type(example).__name__}")
+        raise VaelibError(f"{name}={value!r}: give {wanted}, such as {example!r}.")
+    return value
+
+
+def check_whole(name: str, value: Any, least: int, most: int = _MOST) -> int:
+    """Return `value` when it is a whole number in range.
+
+    Raises:
+        VaelibError: It is not.
+    """
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not (whole and least <= value <= most):
+        raise VaelibError(f"{name}={value!r}: give a whole number from {least} to {most}.")
     return value
 
 
@@ -222,12 +272,9 @@ def check_config(config: Config) -> Config:
     """
     for name, allowed in CHOICES.items():
         check_name(getattr(config, name), allowed, f"value of {name}")
-    for bound, names in ((1, _AT_LEAST_ONE), (0, _AT_LEAST_ZERO)):
-        for name in names:
-            value = getattr(config, name)
-            whole = isinstance(value, int) and not isinstance(value, bool)
-            if value is not None and not (whole and value >= bound):
-                raise VaelibError(f"{name}={value!r}: give a whole number of at least {bound}.")
+    for name, (least, most) in _WHOLE.items():
+        if getattr(config, name) is not None:
+            check_whole(name, getattr(config, name), least, most)
     for name in ("lr", "clip"):
         if not 0 < getattr(config, name) < float("inf"):
             raise VaelibError(f"{name}={getattr(config, name)!r} must be positive and finite.")
@@ -235,3 +282,43 @@ def check_config(config: Config) -> Config:
         if not 0 <= getattr(config, name) < 1:
             raise VaelibError(f"{name}={getattr(config, name)!r} must be at least 0 and below 1.")
     return config
+
+
+# ---------------------------------------------------------------- values as a reader gives them
+
+
+def listed(value: Any) -> list[Any]:
+    """One value or several, as a list: a text, a path or a number is one value."""
+    one = isinstance(value, str | os.PathLike) or not isinstance(value, Iterable)
+    return [value] if one else list(value)
+
+
+def parse_literal(text: str) -> Any:
+    """A value as written in YAML: true, 3, 1e-3, [0, 1], null, "text" or text.
+
+    Example:
+        >>> parse_literal("[0, 1e-3, 'a, b']"), parse_literal("false"), parse_literal("'3'")
+        ([0, 0.001, 'a, b'], False, '3')
+
+    Raises:
+        VaelibError: A list or a quoted text does not end.
+    """
+    text = text.strip()
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    if _DIGITS.fullmatch(text):
+        return int(text)
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    if text[:1] in ("'", '"', "["):
+        if len(text) < 2 or text[-1] != text[0].replace("[", "]"):
+            raise VaelibError(
+                f"cannot read the value {text}: it begins with {text[0]} and does not end so."
+            )
+        inside = text[1:-1]
+        return inside if text[0] != "[" else [parse_literal(part) for part in _split(inside)]
+    return text
+
+
+def _split(inside: str) -> list[str]:
+    return _COMMA.split(inside) if inside.strip() else []

@@ -14,6 +14,7 @@ from torch.distributions import Distribution, Independent, Normal, kl_divergence
 from vaelib.config import Config
 from vaelib.data import Corpus
 from vaelib.distributions import mean_logvar, rsample
+from vaelib.errors import VaelibError
 from vaelib.layers import make_generator
 from vaelib.metrics import (
     active_units,
@@ -123,6 +124,11 @@ class Pass:
                 nll = importance_weighted_nll(self.model, x, self.config.iw_samples, generator)
                 total += float(nll.sum())
                 tokens += float(self.tokens[chosen].sum())
+        if total / tokens > 700:
+            raise VaelibError(
+                f"the NLL is {total / tokens:.3g} nats a token, too much for a perplexity; take "
+                "less extreme settings, or metrics without nll_iw500 and ppl_iw500."
+            )
         return total / wanted, math.exp(total / tokens)
 
 

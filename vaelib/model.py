@@ -8,6 +8,7 @@ from torch.distributions import Distribution, kl_divergence
 
 from vaelib.decoders import greedy, sampler
 from vaelib.distributions import rsample
+from vaelib.errors import VaelibError
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,13 @@ class VAE(nn.Module):
     def generate(
         self, n: int, generator: torch.Generator | None = None, sample_words: bool = False
     ) -> Tensor:
-        """n sentences from the prior [n, L]; words greedy (as in the paper) or sampled."""
+        """n sentences from the prior [n, L]; words greedy (as in the paper) or sampled.
+
+        Raises:
+            VaelibError: n is below 1.
+        """
+        if n < 1:
+            raise VaelibError(f"n={n}: give the number of sentences, 1 or more.")
         if generator is None:
             generator = torch.Generator().manual_seed(0)
         z = rsample(self.prior(), (n,), generator)
@@ -116,7 +123,12 @@ class VAE(nn.Module):
         Args:
             a, b: Sentences [B, T] and [B, T'].
             steps: Points from a (first) to b (last).
+
+        Raises:
+            VaelibError: `steps` is below 1.
         """
+        if steps < 1:
+            raise VaelibError(f"steps={steps}: give the number of points, 1 or more.")
         ends = self.encode(a).mode, self.encode(b).mode
         weights = torch.linspace(0, 1, steps, device=ends[0].device)
         z = torch.stack([(1 - w) * ends[0] + w * ends[1] for w in weights])

@@ -1,6 +1,6 @@
 """The tables of the book's pages, as DataFrames made of results, ledgers and registries."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -24,26 +24,29 @@ def _spread(mean: float, sd: float) -> str:
     return f"{mean:.3f}" if pd.isna(sd) else f"{mean:.3f} ± {sd:.3f}"
 
 
-def statistics(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Data sets, "published | obtained" in each cell (DG-VAE Table 1)."""
-    names = {"n_train": "train", "n_valid": "valid", "n_test": "test"}
-    names |= {"vocab_size": "vocabulary", "length_mean": "mean length", "length_std": "sd length"}
-    table = []
-    for row in rows:
-        printed, mine = row["published"] or {}, row["statistics"] or {}
-        cells = {n: _pair(printed.get(k), mine.get(k)) for k, n in names.items()}
-        table.append({"id": row["id"], "at hand": "yes" if row["available"] else "no", **cells})
-    return pd.DataFrame(table)
-
-
-def _pair(printed: float | None, mine: float | None) -> str:
-    return "–" if printed is mine is None else f"{_number(printed)} | {_number(mine)}"
-
-
 def _number(value: float | None) -> str:
     if value is None:
         return "–"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
+
+
+def statistics(
+    rows: Iterable[dict[str, Any]], number: Callable[[Any], str] = _number
+) -> pd.DataFrame:
+    """Data sets, "published | obtained" in each cell (DG-VAE Table 1).
+
+    Args:
+        rows: As of `vaelib.data.statistics_table`.
+        number: How a number, or None, is written.
+    """
+    names = {"n_train": "train", "n_valid": "valid", "n_test": "test"}
+    names |= {"vocab_size": "vocabulary", "length_mean": "mean length", "length_std": "sd length"}
+    table = []
+    for row in rows:
+        pairs = {n: (row["published"].get(k), row["statistics"].get(k)) for k, n in names.items()}
+        cells = {n: " | ".join(map(number, pair)) for n, pair in pairs.items()}
+        table.append({"id": row["id"], "at hand": "yes" if row["available"] else "no", **cells})
+    return pd.DataFrame(table)
 
 
 def interpolations(study: Study, item: str, data: str) -> pd.DataFrame:

@@ -50,8 +50,8 @@ class SplitPosterior(nn.Module):
         super().__init__()
         if in_features != 2 * shape.latent_dim:
             raise VaelibError(
-                f"the split posterior reads 2 x {shape.latent_dim} features, got {in_features}; "
-                "use the gaussian posterior with this encoder."
+                "the split posterior takes the encoder's output for means and log variances, so it "
+                "must be 2 latent_dim wide; use the gaussian posterior with this encoder."
             )
 
     def forward(self, h: Tensor) -> Distribution:
@@ -151,13 +151,15 @@ class VonMisesFisherPosterior(nn.Module):
         kappa: Concentration, > 0.
 
     Raises:
-        VaelibError: kappa is not positive.
+        VaelibError: kappa is not positive, or D is below 2.
     """
 
     def __init__(self, in_features: int, shape: Shape, *, kappa: float = 25.0) -> None:
         super().__init__()
         if kappa <= 0:
             raise VaelibError(f"kappa={kappa}: the concentration must be positive.")
+        if shape.latent_dim < 2:
+            raise VaelibError("latent_dim=1: a sphere needs 2 or more.")
         self.linear = nn.Linear(in_features, shape.latent_dim, bias=False)
         self.kappa = kappa
 

@@ -49,7 +49,7 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises:
             VaelibError: Nothing goes by that name.
         """
-        if name in self._aliases:
+        if isinstance(name, str) and name in self._aliases:
             return self._aliases[name]
         check_name(name, self._entries, self.what, also=self._aliases)
         return name

@@ -6,7 +6,9 @@ import importlib.metadata
 import math
 import os
 import platform
+import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +34,7 @@ from vaelib.store import Entry, Key, Store, default_store
 from vaelib.train import Training, Watch, fit, machine
 
 HISTORY_ROWS = 200
+_FRESH = "make the run (again) with fresh=True, or `vaelib train --fresh`"
 
 
 def key_of(config: Config) -> Key:
@@ -100,7 +103,7 @@ class Run:
 
     @property
     def epochs(self) -> pd.DataFrame:
-        """One row an epoch: training means and validation values in nats."""
+        """Training means and validation values in nats, one row an epoch."""
         return pd.DataFrame(self.entry.record["epochs"])
 
     @cached_property
@@ -112,8 +115,8 @@ class Run:
         """
         if self.entry.arrays_path is None:
             raise VaelibError(
-                f"the record {self.entry.key} was committed without its posterior arrays; "
-                "train it again with vaelib.run(...)."
+                f"the run {self.entry.key} is here as a record without its posterior arrays; "
+                f"{_FRESH}."
             )
         arrays = files.read_arrays(self.entry.arrays_path)
         place = np.argsort(arrays.pop("order"))
@@ -133,17 +136,10 @@ class Run:
         path = self.entry.folder / files.WEIGHTS if self.entry.folder else None
         if path is None or not path.is_file():
             raise VaelibError(
-                f"the run {self.entry.key} is here as a record without weights; "
-                "train it in your own store with fresh=True."
+                f"the run {self.entry.key} is here as a record without weights; {_FRESH}."
             )
         model = build(replace(self.config, device="cpu"), len(self.corpus.vocabulary)).model
-        try:
-            model.load_state_dict(safetensors.torch.load_file(path))
-        except Exception as error:
-            raise VaelibError(
-                f"cannot read the weights {path}: {error}; delete {path.parent} and train again."
-            ) from error
-        return model.eval()
+        return _with_weights(model, path).eval()
 
     def generate(self, n: int, seed: int = 0) -> list[str]:
         """n greedy sentences from the prior."""
@@ -151,7 +147,7 @@ class Run:
         return [" ".join(self.corpus.vocabulary.decode(s)) for s in written]
 
     def interpolate(self, a: str, b: str, steps: int = 6) -> list[str]:
-        """Greedy sentences between the posterior means of two sentences of your own."""
+        """`steps` greedy sentences between the posterior means of two sentences of your own."""
         words = self.corpus.vocabulary
         ends = [torch.tensor([words.encode(s.split(), markers=True)]) for s in (a, b)]
         written = self.model().interpolate(*ends, steps)[:, 0]
@@ -161,7 +157,7 @@ class Run:
 def run(
     method: str,
     *,
-    data: str,
+    data: str | os.PathLike[str],
     profile: str = "laptop",
     seed: int = 0,
     fresh: bool = False,
@@ -176,7 +172,8 @@ def run(
         data: A data-set id or the folder of an own corpus.
         profile: "smoke", "laptop" or "paper".
         seed: The run's seed.
-        fresh: Insist on a run in the own store, with weights, even when a record is committed.
+        fresh: Insist on a run in the own store, with weights and posteriors: make it (again)
+            where the record alone is there.
         progress: Show a bar on stderr.
         store: Another store than `VAELIB_STORE`.
         overrides: Any field of `vaelib.config.Config`, any option of the method's parts.
@@ -200,16 +197,37 @@ def run_config(config: Config, *, store: Store, fresh: bool = False, progress: b
     """The same for a resolved config; see `run`."""
     key = key_of(config)
     entry = store.finished(key)
-    if entry is not None and not (fresh and entry.folder is None):
+    if entry is not None and (entry.whole or not fresh):
         return Run(entry, store)
     corpus = load_data(config)  # before anything is written, so that bad data leaves nothing
+    if len(corpus.test) < 2:
+        raise VaelibError(
+            f"{config.data}: the test split holds one sentence; give more, or a larger test_size."
+        )
+    with _enough_memory():
+        Training(config, corpus.to(config.device))  # the same for settings that cannot be trained
     with store.lock(key):
-        if not store.record_path(key).is_file():
-            with machine(config), _bar(config, progress) as watch:
+        entry = store.finished(key)
+        if entry is None or not entry.whole:
+            with machine(config), _bar(config, progress) as watch, _enough_memory():
                 _make(config, corpus.to(config.device), key, store, watch)
     finished = store.finished(key)
     assert finished is not None
     return Run(finished, store)
+
+
+@contextlib.contextmanager
+def _enough_memory() -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        lacking = isinstance(error, MemoryError) or re.search("(of|allocate) memory", str(error))
+        if not lacking:
+            raise
+        raise VaelibError(
+            "there is not enough memory for this run; lower batch_size, the sizes of the model or "
+            "the numbers of samples."
+        ) from error
 
 
 def _make(config: Config, corpus: Corpus, key: Key, store: Store, watch: Watch | None) -> None:
@@ -223,7 +241,7 @@ def _make(config: Config, corpus: Corpus, key: Key, store: Store, watch: Watch |
         trained = {name: earlier.record[name] for name in ("epochs", "history")}
         about = earlier.record["provenance"]
     model = build(config, len(corpus.vocabulary)).model
-    model.load_state_dict(safetensors.torch.load_file(folder / files.WEIGHTS))
+    _with_weights(model, folder / files.WEIGHTS)
     begun = time.perf_counter()
     result = evaluate(config, model, corpus)
     about = about | {"evaluate_seconds": round(time.perf_counter() - begun, 2)}
@@ -238,6 +256,22 @@ def _make(config: Config, corpus: Corpus, key: Key, store: Store, watch: Watch |
     }
     files.write_json(store.record_path(key), record | trained)
     (folder / files.STATE).unlink(missing_ok=True)
+
+
+def _with_weights(model: VAE, path: Path) -> VAE:
+    """Put stored weights into a model.
+
+    Raises:
+        VaelibError: The file is damaged.
+    """
+    try:
+        model.load_state_dict(safetensors.torch.load_file(path))
+    except Exception as error:
+        raise VaelibError(
+            f"cannot read the weights {path}: {' '.join(str(error).split())}; delete the file and "
+            f"{_FRESH}."
+        ) from error
+    return model
 
 
 def _train(config: Config, corpus: Corpus, folder: Path, watch: Watch | None) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Cyclic:
             one epoch.
 
     Raises:
-        VaelibError: No cycle, or a ramp longer than a cycle.
+        VaelibError: No cycle, a ramp longer than a cycle, or a negative weight.
     """
 
     def __init__(
@@ -89,10 +89,10 @@ class Cyclic:
         beta: float = 1.0,
         late_restart: bool = False,
     ) -> None:
-        if cycles < 1 or not 0 <= ramp_fraction <= 1:
+        if cycles < 1 or not 0 <= ramp_fraction <= 1 or beta < 0:
             raise VaelibError(
-                f"cycles={cycles}, ramp_fraction={ramp_fraction}: give at least one cycle and a "
-                "fraction between 0 and 1."
+                f"cycles={cycles}, ramp_fraction={ramp_fraction}, beta={beta}: give at least one "
+                "cycle, a fraction between 0 and 1, and a weight of at least 0."
             )
         self.cycles, self.ramp_fraction, self.final = cycles, ramp_fraction, beta
         self.late_restart = late_restart

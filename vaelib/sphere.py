@@ -104,7 +104,7 @@ class HypersphericalUniform(Distribution):
 
 
 class VonMisesFisher(Distribution):
-    """Von Mises-Fisher distribution on the unit sphere of R^d (protocol A.12, A.13).
+    """Von Mises-Fisher distribution on the unit sphere of R^d.
 
     The density is `exp(kappa <loc, z>) / C` with respect to the surface measure. Samples are
     reparameterised: exactly with respect to `loc`, and with respect to `concentration` through
@@ -255,7 +255,7 @@ def _divergence_from_uniform(q: VonMisesFisher) -> Tensor:
 
 @register_kl(VonMisesFisher, HypersphericalUniform)
 def _kl_vmf_uniform(q: VonMisesFisher, p: HypersphericalUniform) -> Tensor:
-    """Closed form of protocol A.12."""
+    """In closed form."""
     if q.dim != p.dim:
         raise VaelibError(
             f"KL between spheres of dimension {q.dim} and {p.dim} is undefined; make them equal."

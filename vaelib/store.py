@@ -22,6 +22,8 @@ ARRAYS, WEIGHTS, STATE, HISTORY = (
     "history.npz",
 )
 
+_PARTS, _NAMED = ("config", "metrics", "provenance"), {"method", "data", "profile", "seed"}
+
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
@@ -120,6 +122,12 @@ class Entry:
     arrays_path: Path | None
 
     @property
+    def whole(self) -> bool:
+        """Whether weights and posteriors are here too, not the record alone."""
+        there = self.folder is not None and (self.folder / WEIGHTS).is_file()
+        return there and self.arrays_path is not None
+
+    @property
     def config(self) -> Config:
         """The resolved configuration of the run."""
         return Config.from_dict(self.record["config"])
@@ -197,15 +205,23 @@ class Store:
 
 
 def _local(path: Path) -> Entry:
-    arrays = path.with_name(ARRAYS)
     key = Key(path.parent.name, path.stem.removeprefix("record-"))
-    return Entry(key, path.parent, read_json(path), arrays if arrays.is_file() else None)
+    return _entry(path, key, path.parent, path.with_name(ARRAYS))
 
 
 def _committed(path: Path) -> Entry:
-    arrays = path.with_suffix(".npz")
+    return _entry(path, Key.parse(path.stem), None, path.with_suffix(".npz"))
+
+
+def _entry(path: Path, key: Key, folder: Path | None, arrays: Path) -> Entry:
+    """Read a record, and refuse a file that is none."""
     record = read_json(path)
-    return Entry(Key.parse(path.stem), None, record, arrays if arrays.is_file() else None)
+    sound = isinstance(record, dict) and all(isinstance(record.get(k), dict) for k in _PARTS)
+    if not (sound and "question" in record and record["config"].keys() >= _NAMED):
+        raise VaelibError(
+            f"{path} is no record of a run; move it away, or delete it and the run is made again."
+        )
+    return Entry(key, folder, record, arrays if arrays.is_file() else None)
 
 
 def default_store() -> Store:

@@ -9,13 +9,12 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from vaelib.config import Config
-from vaelib.data import available
+from vaelib.config import Config, check_whole
+from vaelib.data import DATASETS, available, load
 from vaelib.errors import VaelibError
 from vaelib.run import run_config
 from vaelib.store import Store
@@ -100,8 +99,7 @@ def execute(
     Raises:
         VaelibError: A run failed; the others are kept, and the same call goes on from there.
     """
-    if jobs < 1:
-        raise VaelibError(f"jobs={jobs}: give at least one.")
+    check_whole("jobs", jobs, 1)
     configs = {plan.config.hash: plan.config for plan in plans}
     title = {plan.config.hash: f"{plan.label} on {plan.data}, seed {plan.seed}" for plan in plans}
     done: list[str] = []
@@ -146,28 +144,40 @@ def _collect(future: "Future[str]", name: str, done: list[str], failed: list[str
         failed.append(f"{name}: {type(error).__name__}: {error}.")
 
 
-def run_study(
-    study: Study, *, jobs: int = 1, stale_too: bool = False, progress: bool = True
-) -> Study:
-    """Make what the study lacks, and look at the store again.
+def possible(
+    plans: Iterable[Planned], *, insist: bool, fetch: bool = True
+) -> tuple[list[Planned], dict[str, str]]:
+    """The runs whose data can be had here: each data set is read once, before any run begins.
 
     Args:
-        study: A paper's grid.
-        jobs: Processes at a time; 0 takes the processors there are.
-        stale_too: Also make again what older code made.
-        progress: Show a bar on stderr.
+        plans: What is to be run.
+        insist: Whether a data set that cannot be had is an error.
+        fetch: Whether to download what is not on this machine.
+
+    Returns:
+        The possible ones of `plans`; and for each data set left out, the reason.
+
+    Raises:
+        VaelibError: With `insist`, why a data set cannot be had.
     """
-    missing = study.missing(stale_too=stale_too)
-    if missing:
-        execute(missing, study.store, jobs=jobs or os.cpu_count() or 1, progress=progress)
-    return study.refresh()
+    plans, why = list(plans), {}
+    for data in dict.fromkeys(plan.data for plan in plans):
+        try:
+            if not (fetch or data not in DATASETS or available(data)):
+                raise VaelibError("its data is not at hand.")
+            load(data)
+        except VaelibError as error:
+            if insist:
+                raise
+            why[data] = str(error)
+    return [plan for plan in plans if plan.data not in why], why
 
 
 def open_study(
     paper: str,
     profile: str,
     *,
-    dataset: str = "study",
+    dataset: str | os.PathLike[str] = "study",
     seeds: list[int] | None = None,
     labels: list[str] | None = None,
     jobs: int = 2,
@@ -186,19 +196,17 @@ def open_study(
         train_missing: False shows only what is there.
         overrides: Changes to every run.
     """
-    data = None if dataset == "study" else [dataset]
+    asked = dataset != "study"  # then the data may be fetched, and an error is the answer
     opened = Study(
         paper,
         profile,
-        data=data,
-        seeds=seeds or None,
+        data=dataset if asked else None,
+        seeds=None if seeds == [] else seeds,
         labels=labels or None,
         device=device,
         **overrides,
     )
-    asked = dataset != "study"  # then the data may be fetched, and an error is the answer
-    at_hand = {name for name in opened.data if asked or Path(name).is_dir() or available(name)}
-    todo = [plan for plan in opened.missing() if train_missing and plan.data in at_hand]
+    todo, why = possible(opened.missing() if train_missing else [], insist=asked, fetch=asked)
     if todo:
         execute(todo, opened.store, jobs=jobs)
     stale = sum(run.stale for _, run in opened.refresh().found)
@@ -206,10 +214,9 @@ def open_study(
         f"{len(opened.found)} of {len(opened.planned())} runs are there: {len(todo)} trained just "
         f"now, {stale} made by older code."
     )
-    for name in sorted(set(opened.data) - at_hand):
+    for name, reason in why.items():
         lacking = sum(plan.data == name for plan in opened.missing())
-        if lacking:
-            print(f"{name}: {lacking} runs are missing and its data is not at hand.")
+        print(f"{name}: {lacking} runs are missing: {reason}")
     return opened
 
 

@@ -1,12 +1,14 @@
-"""Tables for pages and papers: published beside obtained, with seeds, staleness and provenance."""
+"""Tables for pages and papers: published beside obtained, with verdicts and provenance."""
 
 import html
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from vaelib._formats import flattened, to_csv, to_json, to_latex, to_markdown
 from vaelib.metrics import METRICS
 from vaelib.studies import Study
 
@@ -17,21 +19,6 @@ _NOTES = {
     "other": "Cells: published | obtained, obtained as mean ± sd over seeds. Published on other "
     "data: compare directions only.",
     "alone": "Cells: mean ± sd over seeds.",
-}
-_TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "|": r"$|$",
-    STALE: r"$^\dagger$",
-    "β": r"$\beta$",
-    "δ": r"$\delta$",
-    "γ": r"$\gamma$",
-    "λ": r"$\lambda$",
-    "κ": r"$\kappa$",
-    "–": "--",
-    "−": "$-$",
 }
 
 
@@ -126,38 +113,85 @@ def _number(value: float, places: int, sign: str = "") -> str:
     return text.replace("-", "−")
 
 
-def provenance(study: Study, item: str | None = None) -> str:
-    """Profile, data, devices and seeds behind a table or figure, as one line.
+def origin(study: Study, item: str | None = None, data: str | None = None) -> dict[str, Any]:
+    """What every exported table says of its numbers: where, from how many runs, how old.
 
     Args:
         study: A study.
         item: One of its items; None takes all its runs.
+        data: One of its data sets; None takes all of them.
     """
-    labels = study.labels_of(item) if item else None
-    found = [(p, r) for p, r in study.found if labels is None or p.label in labels]
-    if not found:
+    labels = None if item is None else study.labels_of(item)
+    wanted = [(p, r) for p, r in study.found if data in (None, p.data)]
+    found = [(p, r) for p, r in wanted if labels is None or p.label in labels]
+    made = [run.provenance for _, run in found]
+    return {
+        "paper": study.paper,
+        "item": item,
+        "profile": study.profile,
+        "data": _once(about["data"]["id"] for about in made),
+        "stand_ins": _once(a["data"]["id"] for a in made if a["data"]["stand_in"]),
+        "seeds": sorted({plan.seed for plan, _ in found}),
+        "runs": len(found),
+        "stale": sum(run.stale for _, run in found),
+        "devices": _once(f"{about['device']}, {about['precision']}" for about in made),
+        "versions": {p: _once(a["versions"][p] for a in made) for p in ("vaelib", "torch")},
+    }
+
+
+def _once(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))
+
+
+def provenance(study: Study, item: str | None = None, data: str | None = None) -> str:
+    """`origin` as one line."""
+    made = origin(study, item, data)
+    if not made["runs"]:
         return f"Profile {study.profile}: no runs yet."
-    data = ", ".join(_data_name(r.provenance["data"]) for r in _first_of_each(found))
-    devices = _listed(f"{r.provenance['device']}, {r.provenance['precision']}" for _, r in found)
-    seeds = ", ".join(str(s) for s in sorted({p.seed for p, _ in found}))
-    versions = [r.provenance["versions"] for _, r in found]
-    code = ", ".join(f"{p} {_listed(v[p] for v in versions)}" for p in ("vaelib", "torch"))
+    names = [name + " (a stand-in)" * (name in made["stand_ins"]) for name in made["data"]]
+    stale = f" ({made['stale']} stale)" if made["stale"] else ""
+    code = ", ".join(f"{name} {'; '.join(versions)}" for name, versions in made["versions"].items())
     return (
-        f"Profile {study.profile}; data: {data}; seeds {seeds}; {len(found)} runs; "
-        f"device: {devices}; {code}."
+        f"Profile {study.profile}; data: {', '.join(names)}; seeds "
+        f"{', '.join(map(str, made['seeds']))}; {made['runs']} runs{stale}; "
+        f"device: {'; '.join(made['devices'])}; {code}."
     )
 
 
-def _listed(names: Iterable[str]) -> str:
-    return "; ".join(dict.fromkeys(names))
+def verdicts(study: Study, item: str, toy: pd.DataFrame | None = None) -> pd.DataFrame:
+    """What became of the claims about a table or figure, judged on the study's whole grid.
+
+    Args:
+        study: A study, restricted to the item or not.
+        item: An item; its `claims` in the study's file are the numbers of the claims about it.
+        toy: The toy's results, for claims about it.
+
+    Returns:
+        A row a claim: claim, statement, and for each data set the verdict.
+    """
+    ids = [f"{study.paper}.{number}" for number in study.item(item).get("claims", [])]
+    where: dict[str, Any] = {"data": study.data, "seeds": study.seeds, "store": study.store}
+    if study.wanted is not None:
+        study = Study(study.paper, study.profile, **where, **study.overrides)
+    ledger = study.claims(toy).replace({"data": {"": "no runs yet"}})
+    words = ledger[ledger["id"].isin(ids)].copy()
+    words.loc[words["note"].str.contains("(provisional", regex=False), "verdict"] += (
+        " (provisional)"
+    )
+    wide = words.pivot_table("verdict", ["id", "statement"], "data", aggfunc="first", sort=False)
+    wide = wide.reset_index().rename(columns={"id": "claim"}).rename_axis(columns=None)
+    return wide.fillna("–")
 
 
-def _first_of_each(found: list) -> list:
-    return list({p.data: r for p, r in reversed(found)}.values())[::-1]
-
-
-def _data_name(about: dict) -> str:
-    return f"{about['id']} (a stand-in)" if about["stand_in"] else about["id"]
+def _verdict_notes(judged: pd.DataFrame) -> list[str]:
+    """A line a data set: which claims, by number, met which verdict."""
+    notes = []
+    for data in judged.columns[2:]:
+        mine = judged[judged[data] != "–"]
+        groups = mine["claim"].str.rpartition(".")[2].groupby(mine[data], sort=False)
+        told = "; ".join(f"{verdict}: {', '.join(numbers)}" for verdict, numbers in groups)
+        notes.append(f"Verdicts on {data}, by number of the claim: {told}.")
+    return notes
 
 
 @dataclass(frozen=True)
@@ -203,9 +237,35 @@ def show(table: pd.DataFrame, caption: str = "", provenance: str = "", rows: int
     return Shown(table.head(rows), caption, tuple(note for note in notes if note))
 
 
+def present(
+    study: Study, item: str, data: str | None = None, judged: pd.DataFrame | None = None
+) -> Shown:
+    """An item's table with all that belongs beside it: verdicts of its claims, provenance.
+
+    Args:
+        study: A study.
+        item: One of its items with columns, such as "table2".
+        data: One of its data sets; None puts all of them into one table.
+        judged: As of `verdicts`, the default.
+
+    Raises:
+        VaelibError: The item is no table of runs.
+    """
+    about, compared = study.item(item), study.compare(item)
+    title = f"{about['title']} ({study.about['reference']}, {about['source']})"
+    judged = verdicts(study, item) if judged is None else judged
+    if data is not None:
+        title = f"{title}, on {data}"
+        judged = judged.filter(["claim", "statement", data])
+        compared = compared.query("data == @data") if len(compared) else compared
+    table = comparison(compared)
+    table.attrs["notes"] += [*_verdict_notes(judged), provenance(study, item, data)]
+    return show(table, title)
+
+
 def _words(table: pd.DataFrame) -> pd.DataFrame:
     """All cells as text: four digits of a number, a dash for none."""
-    return _flat(table).map(_word)
+    return flattened(table).map(_word)
 
 
 def _word(cell: Any) -> str:
@@ -214,53 +274,69 @@ def _word(cell: Any) -> str:
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
 
 
-def _flat(table: pd.DataFrame) -> pd.DataFrame:
-    """The index as ordinary columns, unless it is only a count."""
-    if isinstance(table.index, pd.RangeIndex) or table.empty:
-        return table
-    return table.reset_index()
+# ---- A table to take away -------------------------------------------------------------------
 
 
-def to_markdown(table: pd.DataFrame) -> str:
-    """A pipe table, notes below; bars inside cells are escaped."""
-    flat = _flat(table)
-    rows = [list(flat.columns), ["---"] * flat.shape[1], *flat.to_numpy().tolist()]
-    lines = ["| " + " | ".join(_pipe(cell) for cell in row) + " |" for row in rows]
-    notes = table.attrs.get("notes", [])
-    return "\n".join([*lines, *(f"\n{note}" for note in notes)]) + "\n"
+def render(study: Study, item: str, style: str, judged: pd.DataFrame | None = None) -> str:
+    """An item's table as a file holds it, with profile, data, seeds and stale runs.
+
+    Args:
+        study: A study.
+        item: One of its items with columns.
+        style: "md" and "latex" say where the numbers are from in notes below the table, "json" in
+            the object `provenance` beside `rows` and `claims`, "csv" in the first columns of each
+            row (see `numbers`).
+        judged: As of `verdicts`, the default.
+
+    Raises:
+        VaelibError: The item is no table of runs.
+    """
+    if style == "csv":
+        return to_csv(numbers(study, item))
+    if style == "json":
+        about = {"provenance": origin(study, item), "rows": study.compare(item).to_dict("records")}
+        about["claims"] = (verdicts(study, item) if judged is None else judged).to_dict("records")
+        return to_json(about) + "\n"
+    shown = present(study, item, judged=judged)
+    if style == "latex":
+        return to_latex(shown.table, shown.caption, f"tab:{study.paper}-{item}-{study.profile}")
+    return f"{shown.caption}\n\n{to_markdown(shown.table)}"
 
 
-def _pipe(cell: object) -> str:
-    return str(cell).replace("|", "\\|").replace("\n", " ")
+def numbers(study: Study, item: str) -> pd.DataFrame:
+    """A row a model: where its numbers are from, then each column's published, mean, sd and so on.
+
+    `seeds` are the seeds with blanks between them, `stale` how many of their runs are stale.
+    """
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for one in study.compare(item).to_dict("records"):
+        place = one["data"], one["label"]
+        if place not in rows:
+            mine = [(p, r) for p, r in study.found if (p.data, p.label) == place]
+            rows[place] = {
+                "paper": study.paper,
+                "item": item,
+                "profile": study.profile,
+                "data": one["data"],
+                "stand_in": mine[0][1].provenance["data"]["stand_in"],
+                "label": one["label"],
+                "seeds": " ".join(str(p.seed) for p, _ in mine),
+                "stale": sum(r.stale for _, r in mine),
+            }
+        kinds = ("published", "mean", "sd", "difference")
+        rows[place] |= {f"{one['column']} {kind}": one[kind] for kind in kinds}
+    return pd.DataFrame(list(rows.values()))
 
 
-def to_latex(table: pd.DataFrame, caption: str = "", label: str = "") -> str:
-    """A `table` environment for the package booktabs, every cell escaped, notes below."""
-    flat = _flat(table)
-    rows = [[tex(cell) for cell in row] for row in [list(flat.columns), *flat.to_numpy().tolist()]]
-    head, *body = [" & ".join(row) + r" \\" for row in rows]
-    align = "l" * (flat.shape[1] - table.shape[1] or 1)
-    align += "r" * (flat.shape[1] - len(align))
-    inside = [r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        *([rf"\caption{{{tex(caption)}}}"] if caption else []),
-        *([rf"\label{{{label}}}"] if label else []),
-        rf"\begin{{tabular}}{{{align}}}",
-        *inside,
-        r"\end{tabular}",
-        *(rf"\par\footnotesize {tex(note)}" for note in table.attrs.get("notes", [])),
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
+def save(study: Study, item: str, folder: Path | str = "_build/tables") -> list[Path]:
+    """Write an item's table in every format to `<folder>/<profile>/<paper>_<item>.<suffix>`.
 
-
-def tex(cell: object) -> str:
-    """Text with every character that LaTeX reads specially escaped."""
-    return "".join(_TEX.get(character, character) for character in str(cell))
-
-
-def to_csv(table: pd.DataFrame) -> str:
-    """Comma-separated text, the index as columns."""
-    return _flat(table).to_csv(index=False, lineterminator="\n")
+    Returns:
+        The files written.
+    """
+    target, judged, made = Path(folder) / study.profile, verdicts(study, item), []
+    target.mkdir(parents=True, exist_ok=True)
+    for suffix, style in {"csv": "csv", "json": "json", "md": "md", "tex": "latex"}.items():
+        made.append(target / f"{study.paper}_{item}.{suffix}")
+        made[-1].write_text(render(study, item, style, judged), "utf-8")
+    return made

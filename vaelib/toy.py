@@ -5,6 +5,7 @@ variances, and the decoder has to name the point that z came from. What a regula
 posteriors can then be watched in two dimensions, in seconds.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,13 @@ import torch
 from torch import Tensor
 
 from vaelib.build import Built, build, resolve
-from vaelib.config import Config
+from vaelib.config import Config, listed
 from vaelib.decoders import CategoricalDecoder
 from vaelib.distributions import diagonal_normal, mean_logvar, rsample
 from vaelib.errors import VaelibError, check_name
 from vaelib.layers import make_generator
 from vaelib.metrics import kl_normal, mutual_information, unit_divergences
+from vaelib.strategies import Joint
 from vaelib.train import machine
 
 METHODS = ("vae", "ae", "aae", "wae", "dg")
@@ -78,16 +80,16 @@ class Toy:
 
 
 def toy(
-    methods: Iterable[str] = METHODS,
-    seeds: Iterable[int] = SEEDS,
+    methods: str | Iterable[str] = METHODS,
+    seeds: int | Iterable[int] = SEEDS,
     steps: int = STEPS,
     every: int = EVERY,
 ) -> Toy:
     """Train every method with every seed; the original takes about half a minute on one core.
 
     Args:
-        methods: Some of `METHODS`.
-        seeds: Seeds.
+        methods: One or some of `METHODS`.
+        seeds: One seed or several.
         steps: Updates; 500 in the paper.
         every: Updates from one snapshot to the next; 100 in the paper.
 
@@ -101,6 +103,7 @@ def toy(
     if steps < 1 or every < 1 or steps % every:
         raise VaelibError(f"steps={steps}, every={every}: give steps that `every` divides.")
     rows, snapshots = [], []
+    methods, seeds = listed(methods), listed(seeds)
     for method in methods:
         for seed in seeds:
             config = toy_config(method, seed)
@@ -136,14 +139,12 @@ def train(built: Built, config: Config, steps: int = STEPS, every: int = EVERY) 
     model, objective = built.model, built.objective
     batches = torch.arange(POINTS).view(-1, BATCH)
     noise = make_generator(config.seed, "noise")
+    # Adam moves all 128 points, those outside the batch by their momentum.
     adam = torch.optim.Adam([*model.parameters(), *objective.parameters()], lr=config.lr)
+    joint = Joint(model, objective, adam, clip=math.inf, precision=config.precision)
     snapshots = []
     for step in range(1, steps + 1):
-        outputs = model(batches[step % len(batches)], noise)
-        loss, _ = objective(outputs, built.schedule.final, noise)
-        adam.zero_grad()
-        loss.backward()
-        adam.step()  # moves all 128 points, those outside the batch by their momentum
+        joint.step(batches[step % len(batches)], built.schedule.final, noise)
         if step % every == 0:
             snapshots.append(Snapshot(config.method, config.seed, step, *_posteriors(built)))
     return snapshots

@@ -1,11 +1,14 @@
+import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vaelib.data import DATASETS, DatasetSpec, available, load, statistics_table
-from vaelib.data.datasets import _spec
+from vaelib.data.datasets import _spec, check_data, data_name
 from vaelib.data.download import git_blob_sha1
 from vaelib.errors import VaelibError
 
@@ -45,6 +48,9 @@ def test_sources_are_complete() -> None:
             assert len(source.sha256) in (0, 64)
             assert (source.bytes is None) == (not source.sha256)
             assert len(source.path.split("/")[2]) == 40
+        pinned = ["train", "valid", "test"] if spec.kind == "folder" else []
+        assert list(spec.sha256) == pinned
+        assert all(len(digest) == 64 for digest in spec.sha256.values())
         assert spec.title
         assert spec.licence
         assert spec.note
@@ -68,6 +74,72 @@ def test_a_corrupt_download_fails_by_name(tiny: DatasetSpec, tmp_path: Path) -> 
         load("tiny")
 
 
+def known_as(monkeypatch: pytest.MonkeyPatch, id: str, content: str) -> DatasetSpec:
+    """A stand-in whose files are known to hold `content`."""
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    spec = replace(DATASETS[id], sha256=dict.fromkeys(("train", "valid", "test"), digest))
+    monkeypatch.setattr(DATASETS, "_entries", {**dict(DATASETS.items()), id: spec})
+    return spec
+
+
+def test_a_standin_of_other_content_is_refused(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAELIB_STANDIN", str(tmp_path))
+    known_as(monkeypatch, "short_yelp_standin", "good food .\n")
+    folder = tmp_path / "short_yelp"
+    folder.mkdir()
+    for split in ("train", "valid", "test"):
+        (folder / f"{split}.txt").write_text("good food .\n")
+    assert load("short_yelp_standin").stand_in
+    (folder / "valid.txt").write_text("bad food .\n")
+    told = r"short_yelp_standin: .*valid\.txt is not the known file: its SHA-256 is .*data='.*yelp'"
+    with pytest.raises(VaelibError, match=told) as caught:
+        load("short_yelp_standin")
+    assert "\n" not in str(caught.value)
+    assert load(folder).id == "folder:short_yelp"
+    (row,) = (row for row in statistics_table() if row["id"] == "short_yelp_standin")
+    assert "not the known file" in row["problem"]
+
+
+def test_a_corpus_has_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "corp").mkdir()
+    (tmp_path / "ptb").mkdir()
+    monkeypatch.chdir(tmp_path)
+    whole = str(tmp_path.resolve() / "corp")
+    for name in ("corp", "corp/", "./corp", "../" + tmp_path.name + "/corp", whole, Path("corp")):
+        assert data_name(name) == check_data(name) == whole
+    assert [data_name(id) for id in DATASETS] == list(DATASETS)
+    assert data_name(Path("ptb")) == str(tmp_path.resolve() / "ptb")
+    assert data_name("toy") == "toy"
+    for unknown in ("toy", ""):
+        with pytest.raises(VaelibError, match="unknown data set"):
+            check_data(unknown)
+
+
+@pytest.mark.parametrize("wrong", [3, None, ["grammar"], b"grammar"])
+def test_a_data_set_is_a_name_or_a_path(wrong: Any) -> None:
+    with pytest.raises(VaelibError, match="give a data set's id or a folder's path"):
+        load(wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"train_size": 0},
+        {"valid_size": "5"},
+        {"test_size": 2.0},
+        {"min_count": None},
+        {"max_words": -1},
+        {"seed": -1},
+        {"seed": True},
+    ],
+)
+def test_sizes_are_whole_numbers(wrong: dict[str, Any]) -> None:
+    with pytest.raises(VaelibError, match=next(iter(wrong))):
+        load("grammar", **wrong)
+
+
 def test_a_standin_needs_its_folder(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,9 +149,11 @@ def test_a_standin_needs_its_folder(
     with pytest.raises(VaelibError, match=r"which has no folder snli; set it to a folder that"):
         load("snli_standin")
     assert not available("snli_standin")
+    content = "a man\tsits .\n"
+    spec = known_as(monkeypatch, "snli_standin", content)
     (tmp_path / "snli").mkdir()
-    for split in ("train", "valid", "test"):
-        (tmp_path / "snli" / f"{split}.txt").write_text("a man\tsits .\n")
+    for split in spec.sha256:
+        (tmp_path / "snli" / f"{split}.txt").write_text(content)
     assert available("snli_standin")
     corpus = load("snli_standin")
     assert corpus.stand_in

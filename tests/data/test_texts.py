@@ -35,7 +35,7 @@ def test_a_slice_is_random_in_position() -> None:
 
 @pytest.mark.parametrize("size", [0, -1])
 def test_an_empty_slice_is_refused(size: int) -> None:
-    with pytest.raises(VaelibError, match=f"test_size is {size}: use 1 or more"):
+    with pytest.raises(VaelibError, match=f"test_size={size}: give a whole number from 1"):
         load("grammar", test_size=size)
 
 

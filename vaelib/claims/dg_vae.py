@@ -246,9 +246,9 @@ def limited_effect(e: Evidence) -> list[Check]:
 def trade_off(e: Evidence) -> list[Check]:
     """prior_ll of each DG-VAE less that of the curve at DG-VAE's post_ll, per seed.
 
-    The curve joins its runs by straight lines in (post_ll, prior_ll); a DG-VAE up to 1 nat outside
-    its ends is held against the nearer end, one further out against nothing. |b| = 1 is the VAE
-    and left out.
+    Straight lines in (post_ll, prior_ll) join the runs of the curve in the order of its parameter;
+    where it folds back its best prior_ll counts. A DG-VAE up to 1 nat outside its ends is held
+    against the nearer end, one further out against nothing. |b| = 1 is the VAE and left out.
     """
     checks = _against(e, "beta-VAE", BETA_CURVE, -TRADE_OFF_NATS)
     if e.data in SHORT_DATA:

@@ -1,6 +1,7 @@
 """The ledger: every claim of a paper against the results there are, one row a data set."""
 
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,6 +14,8 @@ import pandas as pd
 from vaelib.claims import dg_vae
 from vaelib.claims.evidence import Check, Claim, Evidence
 from vaelib.claims.verdicts import Verdict, worst
+from vaelib.config import profiles
+from vaelib.data import DATASETS
 from vaelib.errors import VaelibError, check_name
 
 # A paper's module offers CLAIMS, PUBLISHED_DATA and published_results().
@@ -25,9 +28,11 @@ CHECK_COLUMNS = (
     *("id", "check", "profile", "data", "published", "obtained", "interval", "tolerance"),
     *("verdict", "seeds", "missing"),
 )
-ATTEMPT_KEYS = ("claim", "data", "profile", "tried", "outcome")
+ATTEMPT_KEYS = ("claim", "data", "profile", "tried", "outcome", "records")
 ATTEMPTS_NEEDED = 3
 UNJUDGED_PROFILE, PRINT_PROFILE = "smoke", "paper"
+# The key of a training, as `vaelib runs` lists it, or with the digest of the evaluation behind it.
+_RECORD = re.compile(r"[0-9a-f]{12}(-[0-9a-f]{12}){1,2}")
 Grid = Mapping[tuple[str, str], Collection[str]]
 
 
@@ -67,10 +72,10 @@ def claims(paper: str) -> tuple[Claim, ...]:
 
 
 def attempts() -> pd.DataFrame:
-    """The recorded attempts at failing claims: claim, data, profile, tried, outcome.
+    """The recorded attempts at failing claims: claim, data, profile, tried, outcome, records.
 
     Raises:
-        VaelibError: An entry lacks a key, has an unknown one, or names no claim.
+        VaelibError: An entry lacks a key, has an unknown one, or names no claim or no record.
     """
     path = files("vaelib.claims") / "attempts.toml"
     return _attempts(loads(path.read_text(encoding="utf-8")).get("attempt", []))
@@ -288,7 +293,10 @@ def _print_notes(case: Case, check: Check) -> Iterator[str]:
 def _attempt_note(case: Case, recorded: pd.DataFrame) -> str:
     where = {"claim": case.claim.id, "data": case.data, "profile": case.profile}
     rows = recorded[(recorded[list(where)] == pd.Series(where)).all(axis=1)]
-    told = " ".join(f"({i}) {r.tried} {r.outcome}" for i, r in enumerate(rows.itertuples(), 1))
+    told = " ".join(
+        f"({i}) {r.tried} {r.outcome} [{', '.join(record[:12] for record in r.records)}]"
+        for i, r in enumerate(rows.itertuples(), 1)
+    )
     if len(rows) >= ATTEMPTS_NEEDED:
         return f"{len(rows)} attempts: {told}"
     note = f"not reproduced (provisional: {len(rows)} of {ATTEMPTS_NEEDED} attempts)"
@@ -296,12 +304,27 @@ def _attempt_note(case: Case, recorded: pd.DataFrame) -> str:
 
 
 def _attempts(entries: list[dict[str, Any]]) -> pd.DataFrame:
-    known = [claim.id for paper in PAPERS for claim in claims(paper)]
+    known = {
+        "claim": [claim.id for paper in PAPERS for claim in claims(paper)],
+        "data": [*DATASETS, "toy"],
+        "profile": profiles(),
+    }
     for number, entry in enumerate(entries, 1):
-        if set(entry) != set(ATTEMPT_KEYS):
+        where = f"attempt {number} of attempts.toml"
+        for name in entry:
+            check_name(name, ATTEMPT_KEYS, f"key in {where}")
+        if lacking := [name for name in ATTEMPT_KEYS if not entry.get(name)]:
+            raise VaelibError(f"{where} lacks {', '.join(lacking)}: give all keys.")
+        for name, allowed in known.items():
+            check_name(entry[name], allowed, f"{name} of {where}")
+        if wrong := _no_records(entry["records"]):
             raise VaelibError(
-                f"attempt {number} in attempts.toml has the keys {', '.join(entry) or 'none'}: "
-                f"give exactly {', '.join(ATTEMPT_KEYS)}."
+                f"{where} names the record {wrong[0]!r}: list keys as `vaelib runs` shows them."
             )
-        check_name(entry["claim"], known, f"claim of attempt {number}")
     return pd.DataFrame(entries, columns=list(ATTEMPT_KEYS))
+
+
+def _no_records(given: Any) -> list[Any]:
+    """What is no record's key in what should be a list of them."""
+    listed = given if isinstance(given, list) else [[given]]
+    return [name for name in listed if not _RECORD.fullmatch(str(name))]

@@ -96,20 +96,24 @@ def inversions(curve: Sequence[float], rising: bool = True, forgive: float = 0.0
 
 
 def interpolate(x: float, curve: Iterable[tuple[float, float]], margin: float = 0.0) -> float:
-    """Read y at x off a curve given by points, linearly between the two neighbours in x.
+    """Read y at x off a curve: straight lines from point to point, the highest where several pass.
 
     Args:
         x: Where to read.
-        curve: Points (x, y) in any order.
+        curve: Points (x, y) in the order of the curve's parameter; it may fold back in x.
         margin: How far x may lie outside the points; the nearest end's y is then taken.
 
     Returns:
         y, or NaN where x is further out.
     """
-    points = sorted(curve)
-    if not points[0][0] - margin <= x <= points[-1][0] + margin:
+    points = list(curve)
+    low, high = min(points)[0], max(points)[0]
+    if not low - margin <= x <= high + margin:
         return math.nan
-    for (x0, y0), (x1, y1) in pairwise(points):
-        if x0 <= x <= x1 and x0 < x1:
-            return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
-    return points[0][1] if x <= points[0][0] else points[-1][1]
+    at = min(max(x, low), high)
+    found = [y for place, y in points if place == at]
+    for start, end in pairwise(points):
+        (x0, y0), (x1, y1) = sorted((start, end))
+        if x0 < at < x1:
+            found.append(y0 + (y1 - y0) * (at - x0) / (x1 - x0))
+    return max(found)

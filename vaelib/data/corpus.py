@@ -17,7 +17,7 @@ SPECIALS = ("<pad>", "<s>", "</s>", "<unk>")
 class Vocabulary:
     """Words <-> ids: 0-3 are `<pad>`, `<s>`, `</s>`, `<unk>`, then words by first appearance.
 
-    The order is that of the common loader (protocol C.1). A literal `<unk>` in a text is the
+    The order is that of the common loader. A literal `<unk>` in a text is the
     special; the three other markers are never words of a text, so they read as `<unk>` as well.
 
     Args:
@@ -143,7 +143,7 @@ class Split:
         return self.tokens[places.to(self.tokens.device)]
 
     def buckets(self, batch_size: int) -> list[Tensor]:
-        """The frozen batches of the He family (protocol T4).
+        """The frozen batches of the He family (T4).
 
         Sentences are sorted by length (stable) and cut into chunks of at most `batch_size` that
         never mix lengths; partial chunks are kept. Only their order is shuffled in training.
@@ -208,7 +208,7 @@ class Corpus:
 
         Returns:
             n_train, n_valid, n_test, vocab_size, and length_mean, length_std (population) of the
-            training sentences in tokens, both markers included (protocol B.1).
+            training sentences in tokens, both markers included.
         """
         lengths = self.train.lengths.double()
         return {f"n_{name}": len(split) for name, split in self.splits.items()} | {

@@ -9,6 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from vaelib.config import check_whole
 from vaelib.data import grammar, synthetic
 from vaelib.data.corpus import Corpus
 from vaelib.data.download import Source, fetch, find_locally
@@ -41,6 +42,7 @@ class DatasetSpec:
         folder: Name of the stand-in's folder below `VAELIB_STANDIN`.
         labelled: False where a TAB separates words and no label.
         damage: `sign`, `find`, `replace`: a known fault of the public copy and how to undo it.
+        sha256: Checksums of a stand-in's files, by split.
     """
 
     id: str
@@ -54,6 +56,7 @@ class DatasetSpec:
     folder: str = ""
     labelled: bool = True
     damage: dict[str, str] = field(default_factory=dict)
+    sha256: dict[str, str] = field(default_factory=dict)
 
     @property
     def stand_in(self) -> bool:
@@ -79,8 +82,36 @@ def _registry() -> Registry[DatasetSpec]:
 DATASETS = _registry()
 
 
+def data_name(name_or_path: str | os.PathLike[str]) -> str:
+    """The one name of a corpus in settings and records: an id, or the whole path of a folder.
+
+    A path is meant where there is a separator, a `Path`, or a folder of a name that is no id.
+
+    Raises:
+        VaelibError: Neither a text nor a path.
+    """
+    if not isinstance(name_or_path, str | os.PathLike):
+        raise VaelibError(f"data={name_or_path!r}: give a data set's id or a folder's path.")
+    text = os.fspath(name_or_path)
+    path = not isinstance(name_or_path, str) or "/" in text or os.sep in text
+    folder = text not in ("", *DATASETS) and Path(text).is_dir()
+    return str(Path(text).resolve()) if path or folder else text
+
+
+def check_data(name_or_path: str | os.PathLike[str]) -> str:
+    """The same, where neither a known id nor a path is refused.
+
+    Raises:
+        VaelibError: An unknown name; the message lists the known ids.
+    """
+    name = data_name(name_or_path)
+    if not os.path.isabs(name):
+        check_name(name, DATASETS, "data set (and no folder)")
+    return name
+
+
 def load(
-    name_or_path: str | Path,
+    name_or_path: str | os.PathLike[str],
     *,
     train_size: int | None = None,
     valid_size: int | None = None,
@@ -101,7 +132,7 @@ def load(
         valid_size: The same for the validation split.
         test_size: The same for the test split.
         min_count: Words seen less often in the training slice become `<unk>`; with 1, `synthetic`
-            keeps all its 1,000 words (protocol C.5) whether seen or not.
+            keeps all its 1,000 words whether seen or not.
         max_words: Words a sentence may have; a longer one is an error.
         seed: Seed of the slices (not of a run).
 
@@ -112,21 +143,17 @@ def load(
         VaelibError: Unknown id, files that are absent, corrupt or malformed, or a bad size.
     """
     slicing = Slicing(train_size, valid_size, test_size, min_count, max_words, seed)
-    if _is_folder(name_or_path):
-        folder = Path(name_or_path)
-        name = folder.resolve().name
-        return build_corpus(f"folder:{name}", name, *read_folder(folder, max_words), slicing)
-    spec = DATASETS[check_name(str(name_or_path), DATASETS, "data set (and no folder)")]
+    for what, value in vars(slicing).items():
+        if value is not None or not what.endswith("_size"):
+            check_whole(what, value, 0 if what == "seed" else 1)
+    data = check_data(name_or_path)
+    if data not in DATASETS:
+        name = Path(data).name
+        return build_corpus(f"folder:{name}", name, *read_folder(data, max_words), slicing)
+    spec = DATASETS[data]
     read = _read(spec, max_words)
     words = KNOWN_WORDS.get(spec.id, ())
     return build_corpus(spec.id, spec.title, *read, slicing, spec.stand_in, words)
-
-
-def _is_folder(name_or_path: str | Path) -> bool:
-    """Whether a path is meant rather than an id: it has a separator, or only a folder fits."""
-    if isinstance(name_or_path, Path) or {"/", os.sep} & set(name_or_path):
-        return True
-    return name_or_path not in DATASETS and Path(name_or_path).is_dir()
 
 
 def _read(spec: DatasetSpec, max_words: int) -> tuple[dict[str, Texts], dict[str, str]]:
@@ -134,7 +161,7 @@ def _read(spec: DatasetSpec, max_words: int) -> tuple[dict[str, Texts], dict[str
     if spec.kind == "embedded":
         return _read_embedded(spec.id)
     if spec.kind == "folder":
-        return read_folder(_standin_folder(spec), max_words, spec.labelled)
+        return _read_standin(spec, max_words)
     texts, checksums = {}, {}
     for split in SPLITS:
         path = fetch(spec.sources[split])
@@ -142,6 +169,20 @@ def _read(spec: DatasetSpec, max_words: int) -> tuple[dict[str, Texts], dict[str
         checksums[path.name] = sha256(content)
         repaired = _undo_damage(content, spec.damage)
         texts[split] = read_texts(repaired, f"{spec.id}: {path}", max_words, spec.labelled)
+    return texts, checksums
+
+
+def _read_standin(spec: DatasetSpec, max_words: int) -> tuple[dict[str, Texts], dict[str, str]]:
+    """Texts and checksums of a stand-in, whose files must be the very ones its records name."""
+    folder = _standin_folder(spec)
+    texts, checksums = read_folder(folder, max_words, spec.labelled)
+    for split, known in spec.sha256.items():
+        if (found := checksums[f"{split}.txt"]) != known:
+            raise VaelibError(
+                f"{spec.id}: {folder / split}.txt is not the known file: its SHA-256 is {found}, "
+                f"expected {known}; put that file back, or use other text as a corpus of your "
+                f"own: data={str(folder)!r}."
+            )
     return texts, checksums
 
 

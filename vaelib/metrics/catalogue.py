@@ -15,7 +15,7 @@ class MetricSpec:
         estimator: How the number is obtained.
         unit: "nats", "dimensions", "F1", ...
         bound: What the number cannot exceed or fall below (in expectation).
-        paper: Where it comes from, with its paragraph of the protocol.
+        paper: Where it comes from.
         needs: "posterior" (parameters alone), "model" (the decoder) or "text" (generated text).
         direction: Whether "higher" or "lower" is better, or "none" of them.
     """

@@ -32,7 +32,7 @@ def check_posteriors(mu: Tensor, logvar: Tensor | None = None) -> None:
 
 
 def kl_normal(mu: Tensor, logvar: Tensor) -> Tensor:
-    """KL(N(mu, exp(logvar)) || N(0, 1)) of every example and dimension (protocol B.4).
+    """KL(N(mu, exp(logvar)) || N(0, 1)) of every example and dimension.
 
     Args:
         mu: Means `[N, D]`.
@@ -49,7 +49,7 @@ def kl_normal(mu: Tensor, logvar: Tensor) -> Tensor:
 
 
 def conditional_entropy(logvar: Tensor) -> float:
-    """Mean entropy H(z|x) of the posteriors, the CE of DU-VAE (protocol B.8).
+    """Mean entropy H(z|x) of the posteriors, the CE of DU-VAE.
 
     Args:
         logvar: Log variances `[N, D]`.
@@ -66,7 +66,7 @@ def conditional_entropy(logvar: Tensor) -> float:
 
 
 def mutual_posterior_divergence(mu: Tensor, logvar: Tensor) -> float:
-    """Mean symmetric-pair KL between posteriors, the MPD of MAE and DU-VAE (protocol B.8).
+    """Mean symmetric-pair KL between posteriors, the MPD of MAE and DU-VAE.
 
     The mean of KL(q_i || q_j) over all ordered pairs, i = j included, in O(N D).
 

@@ -80,14 +80,16 @@ def mutual_information(
     batches: Sequence[Tensor] | None = None,
     generator: torch.Generator | None = None,
 ) -> float:
-    """Mutual information I(x; z) of Gaussian posteriors (protocol B.5, T34, T45).
+    """Mutual information I(x; z) of Gaussian posteriors, by one of four estimators.
 
-    | estimator | formula | bound | used by |
-    | --- | --- | --- | --- |
-    | `global` | mean of `-H[q_i] - log q(z_i)`, q(z) the mixture over all N | ln N | BN, DU, DG |
-    | `in_batch` | the same with the mixture over the example's batch | ln batch size | He et al. |
-    | `skip_self` | mean of `log q_i(z_i)` - log mixture of the others | none, too high | Coupled |
-    | `aggregate_kl` | mean KL minus the estimated KL(q(z), p(z)) | mean KL | VAE-MINE |
+    - `global`: the mean of `-H[q_i] - log q(z_i)`, where q(z) is the mixture over all N; at most
+      ln N. Used by BN-VAE, DU-VAE and DG-VAE.
+    - `in_batch`: the same with the mixture over the example's batch; at most the logarithm of the
+      batch size. Used by He et al. 2019.
+    - `skip_self`: the mean of `log q_i(z_i)` less the log mixture of the others; no bound, too
+      high. Used by Coupled-VAE.
+    - `aggregate_kl`: the mean KL less the estimated KL(q(z) || p(z)); at most the mean KL. Used by
+      VAE-MINE.
 
     The bounds hold in expectation; Monte-Carlo noise can exceed them a little. Values of different
     estimators must not be compared. The cost is O(samples N^2 D) for the two over all N; memory
@@ -108,8 +110,8 @@ def mutual_information(
         Nats, the mean over examples.
 
     Raises:
-        VaelibError: The estimator is unknown, batches are given to one that has none, the shapes
-            differ or a value is not finite.
+        VaelibError: The estimator is unknown, batches are given to one that has none, a number is
+            below 1, the shapes differ or a value is not finite.
     """
     check_posteriors(mu, logvar)
     return mutual_information_from(
@@ -152,6 +154,8 @@ def mutual_information_from(
         VaelibError: As in `mutual_information`, or `q` is of another family.
     """
     chosen = _ESTIMATORS[check_name(estimator, _ESTIMATORS, "estimator")]
+    if samples < 1 or (batch_size is not None and batch_size < 1):
+        raise VaelibError(f"samples={samples}, batch_size={batch_size}: give 1 or more.")
     groups = _groups(q, estimator, batch_size, batches)
     parts = [take(q, group) for group in groups]
     source, total = fresh_generator(generator), 0.0

@@ -72,7 +72,7 @@ def importance_weighted_nll(
     generator: torch.Generator | None = None,
     rows: int | None = None,
 ) -> Tensor:
-    """`-log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x)`, z_k from q(z|x) (protocol B.2).
+    """`-log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x)`, z_k from q(z|x).
 
     An upper bound of the NLL in expectation, tight as K grows; K = 1 is the negative ELBO. All
     sentences and samples go through the decoder together, `rows` pairs at a time.
@@ -80,7 +80,7 @@ def importance_weighted_nll(
     Args:
         model: In evaluation mode.
         batch: Sentences of one length `[B, T]`.
-        samples: K.
+        samples: The number K of codes for each sentence.
         generator: Source of the samples; None is a fresh one with seed 0.
         rows: Decoder rows (sentence-sample pairs) at a time: the memory bound, without influence
             on the result. None decodes about 512 tokens at a time on a CPU, 16,384 elsewhere, and
@@ -107,7 +107,7 @@ def prior_post_ll(
     generator: torch.Generator | None = None,
     rows: int | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Prior and posterior likelihood of DG-VAE by a balance-heuristic mixture (protocol B.3, T9).
+    """Prior and posterior likelihood of DG-VAE by a balance-heuristic mixture (T9).
 
     `samples` codes from the posterior and as many from the prior are pooled and weighted against
     Q = (p + q) / 2: priorLL = log mean p(x|z) p(z) / Q(z), postLL = log mean p(x|z) q(z|x) / Q(z).
@@ -179,7 +179,7 @@ def rate(model: Model, x: Tensor) -> Tensor:
 
 
 def perplexity(total_nll: float, total_tokens: float) -> float:
-    """`exp(NLL / tokens)` over a whole data set (protocol B.1).
+    """`exp(NLL / tokens)` over a whole data set.
 
     Args:
         total_nll: Nats, summed over sentences.

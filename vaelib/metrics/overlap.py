@@ -9,7 +9,7 @@ Variant = Literal["lcs", "distinct_words"]
 
 
 def distinct(sentences: Iterable[Sequence[Hashable]], n: int) -> float:
-    """Distinct-n: different n-grams over all n-grams of all sentences pooled (protocol B.11).
+    """Distinct-n: different n-grams over all n-grams of all sentences pooled.
 
     Args:
         sentences: Token lists without end markers; n-grams do not cross sentences.
@@ -32,7 +32,7 @@ def distinct(sentences: Iterable[Sequence[Hashable]], n: int) -> float:
 
 
 def rouge_l(reference: Sequence[str], hypothesis: Sequence[str], variant: Variant = "lcs") -> float:
-    """Rouge-L F1 between two texts (DG-VAE Eq. 14, protocol B.10).
+    """Rouge-L F1 between two texts (DG-VAE Eq. 14).
 
     Args:
         reference: Tokens of the reference.

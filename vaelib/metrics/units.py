@@ -20,7 +20,7 @@ _DRAWS = 4096  # Monte-Carlo points worked at a time
 
 
 def active_units(mu: Tensor, threshold: float = 0.01) -> int:
-    """Dimensions whose posterior mean varies over the data (protocol B.6).
+    """Dimensions whose posterior mean varies over the data (Burda et al. 2016).
 
     Args:
         mu: Posterior means `[N, D]`, N >= 2.
@@ -52,7 +52,7 @@ def consistent_units(
     samples: int = 128_000,
     generator: torch.Generator | None = None,
 ) -> int:
-    """Dimensions whose aggregated posterior matches N(0, 1) (CU of DG-VAE, protocol B.7).
+    """Dimensions whose aggregated posterior matches N(0, 1) (the CU of DG-VAE).
 
     For a Gaussian aggregated posterior N(0, s^2) and threshold 0.03, "p||q" passes for s^2 in
     (0.7207, 1.4443).
@@ -111,6 +111,8 @@ def unit_divergences(
     check_posteriors(mu, logvar)
     check_name(direction, ("p||q", "q||p"), "direction")
     check_name(method, ("quadrature", "monte_carlo"), "method")
+    if samples < 1:
+        raise VaelibError(f"samples={samples}: give at least one draw.")
     if method == "monte_carlo":
         return _monte_carlo(mu, logvar, direction, samples, fresh_generator(generator))
     return _prior_quadrature(mu, logvar) if direction == "p||q" else _reverse(mu, logvar)

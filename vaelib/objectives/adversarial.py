@@ -6,6 +6,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from vaelib.distributions import rsample
+from vaelib.errors import VaelibError
 from vaelib.layers import Shape
 from vaelib.model import Outputs
 from vaelib.objectives.base import TERMS, Term, recipe
@@ -22,12 +23,19 @@ class Adversarial(Term):
         shape: Sizes; D is the discriminator's input.
         critic_width: Sigmoid units in each of its two hidden layers (8 in the toy).
         critic_samples: Samples of each posterior.
+
+    Raises:
+        VaelibError: A number below 1 or above 10,000.
     """
 
     scope = "batch"
 
     def __init__(self, shape: Shape, *, critic_width: int = 8, critic_samples: int = 1) -> None:
         super().__init__()
+        if not (1 <= critic_width <= 10_000 and 1 <= critic_samples <= 10_000):
+            raise VaelibError(
+                f"critic_width={critic_width}, critic_samples={critic_samples}: give 1 to 10,000."
+            )
         self.samples = critic_samples
         self.network = nn.Sequential(
             nn.Linear(shape.latent_dim, critic_width),

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vaelib.errors import check_name
+from vaelib.errors import VaelibError, check_name
 from vaelib.layers import Shape
 from vaelib.model import Outputs
 from vaelib.objectives.base import TERMS, Term, recipe
@@ -22,7 +22,7 @@ class BagOfWords(Term):
         bow_gradient_only: Take the value out of the loss again, leaving the gradient (T2).
 
     Raises:
-        VaelibError: An unknown reduction.
+        VaelibError: An unknown reduction, or a width out of range.
     """
 
     def __init__(
@@ -34,6 +34,8 @@ class BagOfWords(Term):
         bow_gradient_only: bool = False,
     ) -> None:
         super().__init__()
+        if not 0 <= bow_width <= 10_000:
+            raise VaelibError(f"bow_width={bow_width}: give 0 to 10,000 units.")
         self.reduction = check_name(bow_reduction, ("sum", "mean_tokens"), "bow_reduction")
         self.gradient_only = bow_gradient_only
         width, squash = (bow_width, nn.Tanh()) if bow_width else (shape.latent_dim, nn.Sigmoid())

@@ -25,9 +25,9 @@ class DensityGap(Term):
     Args:
         shape: Sizes; unused.
         samples: M, samples of each posterior.
-        aggregation_size: |b|, posteriors a group; 0 is the whole batch whatever its size.
+        aggregation_size: `|b|`, posteriors a group; 0 is the whole batch whatever its size.
         form: "marginal" sums the KL of each dimension (Eq. 11), "joint" is Eq. 9.
-        indivisible: What training does with a batch that |b| does not divide: "skip" it, as the
+        indivisible: What training does with a batch that it does not divide: "skip" it, as the
             paper says, or treat it as one group ("whole"), as the released code does (T5).
 
     Raises:
@@ -46,9 +46,9 @@ class DensityGap(Term):
         indivisible: str = "skip",
     ) -> None:
         super().__init__()
-        if samples < 1 or aggregation_size < 0:
+        if not 1 <= samples <= 10_000 or aggregation_size < 0:
             raise VaelibError(
-                f"samples={samples}, aggregation_size={aggregation_size}: give at least one sample "
+                f"samples={samples}, aggregation_size={aggregation_size}: give 1 to 10,000 samples "
                 "and an aggregation size of 1 or more, or 0 for the whole batch."
             )
         check_name(indivisible, ("skip", "whole"), "value of indivisible")
@@ -80,7 +80,7 @@ def density_gap(
     Args:
         mu, logvar: Posteriors [n, D].
         samples: M, samples of each posterior.
-        aggregation_size: |b|, posteriors a group; None is all n.
+        aggregation_size: `|b|`, posteriors a group; None is all n.
         form: "marginal" (Eq. 11, the reported one) or "joint" (Eq. 9).
         generator: Source of the samples; None is a fresh one with seed 0.
 
@@ -88,7 +88,7 @@ def density_gap(
         Scalar in nats, differentiable in `mu` and `logvar` through samples and densities.
 
     Raises:
-        VaelibError: |b| does not divide n, or an unknown form.
+        VaelibError: The size does not divide n, no sample, or an unknown form.
 
     Example:
         >>> mu = torch.zeros(8, 2)
@@ -101,6 +101,8 @@ def density_gap(
             f"aggregation_size={size} does not divide the {mu.shape[0]} posteriors; "
             "choose a divisor."
         )
+    if samples < 1:
+        raise VaelibError(f"samples={samples}: give at least one sample of each posterior.")
     check_name(form, FORMS, "form of the density gap")
     generator = generator or torch.Generator(device=mu.device).manual_seed(0)
     q = diagonal_normal(mu, logvar)

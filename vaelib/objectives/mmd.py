@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from vaelib.distributions import rsample
+from vaelib.errors import VaelibError
 from vaelib.layers import Shape
 from vaelib.model import Outputs
 from vaelib.objectives.base import TERMS, Term, recipe
@@ -17,12 +18,20 @@ class MMD(Term):
         shape: Sizes; D sets the kernel's scale.
         mmd_samples: Samples of each posterior; as many are drawn from the prior.
         mmd_weight: Multiplies the discrepancy.
+
+    Raises:
+        VaelibError: A value out of range.
     """
 
     scope = "batch"
 
     def __init__(self, shape: Shape, *, mmd_samples: int = 1, mmd_weight: float = 1.0) -> None:
         super().__init__()
+        if not 1 <= mmd_samples <= 1_000 or mmd_weight < 0:
+            raise VaelibError(
+                f"mmd_samples={mmd_samples}, mmd_weight={mmd_weight}: give 1 to 1,000 samples and "
+                "a weight of at least 0."
+            )
         self.scale = 2.0 * shape.latent_dim
         self.samples, self.weight = mmd_samples, mmd_weight
 

@@ -1,6 +1,7 @@
 """Curves over a method's hyper-parameter: likelihood, trade-off, interpolation, aggregation."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ GAUSSIAN = ("BN", "FB", "beta", "DG")
 AGGREGATION = ("kl", "mi_global", "au", "cu_pq", "prior_ll", "post_ll")
 LAMBDAS = np.linspace(0, 1, 11)
 ROUGE = [f"rouge_l_{i:02}" for i in range(11)]
+_PRINTED = " (printed)"
 WHOLE = "all"  # |b| of DG-VAE (default): the whole batch
 
 
@@ -47,7 +49,9 @@ def _hyperparameter(axes: Axes, rows: pd.DataFrame, family: str) -> None:
 
 @styled
 def likelihood_curves(
-    results: pd.DataFrame, families: Sequence[str | tuple[str, ...]] = GAUSSIAN
+    results: pd.DataFrame,
+    families: Sequence[str | tuple[str, ...]] = GAUSSIAN,
+    printed: pd.DataFrame | None = None,
 ) -> Picture:
     """priorLL (filled, solid) and postLL (open, dashed) over the hyper-parameter (Figures 2, 3).
 
@@ -55,37 +59,45 @@ def likelihood_curves(
         results: A results table; a column of panels for each of its data sets, or, when there is
             only one, a row of panels.
         families: A panel for each; a tuple shares one panel. The VAE is the end of the beta curve.
+        printed: The printed rows as a results table (`published_results()` of the claims): a last
+            column of panels, in grey.
     """
     if results.empty:
         return style.blank()
     groups = [(f,) if isinstance(f, str) else tuple(f) for f in families]
-    datasets = list(dict.fromkeys(results["data"]))
-    wide = len(datasets) == 1
-    shape = (len(datasets), len(groups)) if wide else (len(groups), len(datasets))
+    tables = {str(data): rows for data, rows in results.groupby("data", sort=False)}
+    kinds = f"filled, solid: priorLL; open, dashed: postLL; {style.seeds_text(results)}"
+    if printed is not None:
+        theirs, size = printed[["data", "latent_dim"]].iloc[0]
+        kinds += f"\ngrey: as printed ({theirs}, D = {size}); on other data compare directions only"
+        tables[f"{theirs}{_PRINTED}"] = _in_grid(printed)
+    wide = len(tables) == 1
+    shape = (1, len(groups)) if wide else (len(groups), len(tables))
     figure = style.picture(2.9 if wide else 1.9 * shape[0] + 0.6)
     panels = figure.subplots(*shape, squeeze=False, sharey="row" if wide else "col")
     panels = panels if wide else panels.T
-    for data, row in zip(datasets, panels, strict=True):
-        mine = results[results["data"] == data]
+    gap = "\n" if len(tables) > 2 else " "
+    for (data, mine), row in zip(tables.items(), panels, strict=True):
         for group, axes in zip(groups, row, strict=True):
-            _likelihoods(axes, mine, group)
+            _likelihoods(axes, mine, group, style.INK if data.endswith(_PRINTED) else None)
             names = " and ".join(style.name_of(f) for f in group)
-            axes.set_title(names if wide else f"{names}, {data}")
+            axes.set_title(names if wide else f"{names},{gap}{data}")
     for axes in panels[:, 0] if wide else panels[0]:
         axes.set_ylabel("log-likelihood (nats)")
-    about = f"{datasets[0]}: " if wide else ""
-    kinds = "filled, solid: priorLL; open, dashed: postLL"
-    style.footnote(figure, f"{about}{kinds}; {style.seeds_text(results)}")
+    style.footnote(figure, f"{next(iter(tables))}: {kinds}" if wide else kinds)
     return figure
 
 
-def _likelihoods(axes: Axes, results: pd.DataFrame, families: tuple[str, ...]) -> None:
+def _likelihoods(
+    axes: Axes, results: pd.DataFrame, families: tuple[str, ...], color: str | None
+) -> None:
     empty = True
     for place, family in enumerate(families):
         rows, look = points(results, family), style.look_of(family, place)
         if rows.empty:
             continue
         empty = False
+        look = replace(look, color=color or look.color)
         for metric, line, face in (("prior_ll", "-", look.color), ("post_ll", "--", "none")):
             stats = style.over_seeds(rows, "place", metric)
             more = {"linestyle": line, "markerfacecolor": face}
@@ -219,7 +231,7 @@ def _path(axes: Axes, rows: pd.DataFrame, label: str, look: Look) -> None:
 
 @styled
 def aggregation_curve(results: pd.DataFrame, printed: pd.DataFrame | None = None) -> Picture:
-    """What grows and falls with the aggregation size |b| of DG-VAE: six metrics, small multiples.
+    """Six metrics over the aggregation size |b| of DG-VAE, as small multiples.
 
     Args:
         results: A results table; a line for each data set, the VAE of the first as a grey line.
@@ -257,7 +269,7 @@ def _multiples(part: SubFigure, table: pd.DataFrame, printed: bool) -> None:
             style.nothing_to_show(axes)
             continue
         for place, (data, mine) in enumerate(rows.groupby("data", sort=False)):
-            look = style.look_of("DG" if place == 0 else "", place)
+            look = style.look_of("", place)
             more = {"markerfacecolor": "none", "linestyle": ":"} if printed else {}
             stats = style.over_seeds(mine, "place", metric)
             style.curve(axes, list(stats.index), stats, look, label=data, **more)

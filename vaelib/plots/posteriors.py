@@ -108,8 +108,8 @@ class _Sheet:
 
     right, gap, title, foot = 0.06, 0.08, 0.27, 1.35
 
-    def __init__(self, count: int, columns: int, titles_on_top_only: bool) -> None:
-        self.blocks = -(-count // columns)
+    def __init__(self, blocks: int, columns: int, titles_on_top_only: bool) -> None:
+        self.blocks = blocks
         self.left = 0.72 if titles_on_top_only else 0.56  # names take a second line
         room = style.WIDTH - self.left - self.right - self.gap * (columns - 1)
         self.side = min(room / columns, 2.3)
@@ -147,56 +147,67 @@ class _Sheet:
         self.figure.text(0.5, 0.05 / height, text, ha="center", va="bottom", fontsize=9)
 
 
-def _panels(
-    panels: list[tuple[str, np.ndarray, np.ndarray]],
-    columns: int,
-    note: str,
-    names: Sequence[str] = (),
-) -> Picture:
+def _panels(rows: list[list[Panel]], note: str, names: Sequence[str] = ()) -> Picture:
     """Blocks of two rows, densities above, centres below.
 
     Args:
-        panels: Label and posteriors in two dimensions, row by row.
-        columns: Panels a row.
+        rows: The panels of each block: label and posteriors in two dimensions.
         note: Text at the foot.
         names: A name for each block; labels are then shown at the top only.
     """
-    sheet = _Sheet(len(panels), columns, bool(names))
-    for i, (label, mu, logvar) in enumerate(panels):
-        block, column = divmod(i, columns)
-        above, below = (sheet.axes(2 * block + row, column) for row in (0, 1))
-        image = _density(above, mu, logvar)
-        _centres(below, mu)
-        if block == 0 or not names:
-            above.set_title(style.pretty(label), fontsize=9, pad=4)
-        if column == 0:
-            start = f"{names[block]}\n" if names else ""
-            above.set_ylabel(f"{start}density", labelpad=1)
-            below.set_ylabel(f"{start}centres", labelpad=1)
-        below.tick_params(labelbottom=i + columns >= len(panels))
+    sheet = _Sheet(len(rows), max(map(len, rows)), bool(names))
+    for block, panels in enumerate(rows):
+        taken_below = len(rows[block + 1]) if block + 1 < len(rows) else 0
+        for column, (label, mu, logvar) in enumerate(panels):
+            above, below = (sheet.axes(2 * block + row, column) for row in (0, 1))
+            image = _density(above, mu, logvar)
+            _centres(below, mu)
+            if block == 0 or not names:
+                above.set_title(style.pretty(label), fontsize=9, pad=4)
+            if column == 0:
+                start = f"{names[block]}\n" if names else ""
+                above.set_ylabel(f"{start}density", labelpad=1)
+                below.set_ylabel(f"{start}centres", labelpad=1)
+            below.tick_params(labelbottom=column >= taken_below)
     sheet.colour_bar(image)
     sheet.note(note)
     return sheet.figure
 
 
 @styled
-def posterior_panels(panels: Iterable[Panel], columns: int | None = None) -> Picture:
+def posterior_panels(
+    panels: Iterable[Panel], columns: int = 6, families: Sequence[str] = ()
+) -> Picture:
     """Aggregated posteriors and their centres in the two most active dimensions (Figures 1, 4).
 
     Args:
         panels: (label, mu [N, D], logvar [N, D]) for each model; D >= 2.
-        columns: Models a row; None puts up to six side by side.
+        columns: Models a row at most.
+        families: A row for each of these instead, in the order of `panels`; the VAE is of the
+            family "beta", and a family without a model has no row.
 
     Raises:
         VaelibError: Fewer than two dimensions.
     """
-    shown = list(panels)
+    shown = [p for p in panels if not families or _row_of(p[0]) in families]
     if not shown:
         return style.blank()
     if any(style.as_array(mu).shape[1] < 2 for _, mu, _ in shown):
         raise VaelibError("posterior panels need models with two latent dimensions or more.")
     note = f"axes: the two dimensions whose posterior means vary most\n{_CIRCLES}"
-    return _panels([_two(panel, (0, 1)) for panel in shown], columns or min(len(shown), 6), note)
+    rows = _wrapped(shown, columns)
+    if families:
+        rows = [[panel for panel in shown if _row_of(panel[0]) == name] for name in families]
+    return _panels([[_two(panel, (0, 1)) for panel in row] for row in rows if row], note)
+
+
+def _wrapped(panels: list[Panel], columns: int = 6) -> list[list[Panel]]:
+    return [panels[i : i + columns] for i in range(0, len(panels), columns)]
+
+
+def _row_of(label: str) -> str:
+    """The family in whose row a model stands: the VAE is beta = 1."""
+    return family_of(label) if family_of(label) != "VAE" else "beta"
 
 
 @styled
@@ -215,7 +226,7 @@ def dimension_panels(mu: Any, logvar: Any, pairs: Sequence[tuple[int, int]] = PA
         raise VaelibError(f"none of the ranks {list(pairs)} exists; give pairs below D.")
     panels = [_two((f"ranks {a + 1}, {b + 1}", mu, logvar), (a, b)) for a, b in shown]
     note = f"axes: dimensions ranked by the variance of their posterior means\n{_CIRCLES}"
-    return _panels(panels, min(len(panels), 6), note)
+    return _panels(_wrapped(panels), note)
 
 
 @styled
@@ -234,15 +245,13 @@ def toy_snapshots(snapshots: Iterable[Snapshot]) -> Picture:
     shown = {(s.method, s.step): s for s in given}
     methods = [m for m in METHODS if any(m == method for method, _ in shown)]
     steps = sorted({step for _, step in shown})
-    panels = []
-    for method in methods:
-        for step in steps:
-            snapshot = shown[method, step]
-            panels.append(
-                (f"step {step}", style.as_array(snapshot.mu), style.as_array(snapshot.logvar))
-            )
+    rows = [[_moment(shown[method, step]) for step in steps] for method in methods]
     note = f"axes: the two latent dimensions\n{_CIRCLES}"
-    return _panels(panels, len(steps), note, [_TITLES[method] for method in methods])
+    return _panels(rows, note, [_TITLES[method] for method in methods])
+
+
+def _moment(snapshot: Snapshot) -> Panel:
+    return f"step {snapshot.step}", style.as_array(snapshot.mu), style.as_array(snapshot.logvar)
 
 
 def family_of(label: str) -> str:

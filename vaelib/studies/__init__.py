@@ -1,6 +1,7 @@
 """Studies: what each table and figure of a paper is made of, and the results there are."""
 
 import dataclasses
+import os
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,7 +14,8 @@ import pandas as pd
 
 from vaelib.build import options_of, parts, resolve
 from vaelib.claims import checks, judge
-from vaelib.config import Config
+from vaelib.config import Config, listed
+from vaelib.data.datasets import check_data
 from vaelib.errors import VaelibError, check_name
 from vaelib.published import published
 from vaelib.run import Run, key_of
@@ -115,14 +117,15 @@ class Study:
     Args:
         paper: A study's name ("dg_vae").
         profile: "smoke", "laptop" or "paper".
-        data: Data-set ids; None takes the profile's.
-        seeds: Seeds; None takes the profile's.
-        labels: Labels, families or an item's id to restrict the grid to; None takes all.
+        data: Ids of data sets, or folders; one or several. None takes the profile's.
+        seeds: One seed or several; None takes the profile's.
+        labels: Labels, families or ids of items to restrict the grid to; None takes all. A label
+            is planned on every data set; of a family or an item, what the profile has there.
         store: Where runs are looked up.
         overrides: Changes to every run, such as `epochs=5`.
 
     Raises:
-        VaelibError: An unknown study, profile, label or family.
+        VaelibError: An unknown study, profile, data set, label or family.
     """
 
     def __init__(
@@ -130,34 +133,33 @@ class Study:
         paper: str,
         profile: str = "laptop",
         *,
-        data: Iterable[str] | None = None,
-        seeds: Iterable[int] | None = None,
-        labels: Iterable[str] | None = None,
+        data: str | os.PathLike[str] | Iterable[str | os.PathLike[str]] | None = None,
+        seeds: int | Iterable[int] | None = None,
+        labels: str | Iterable[str] | None = None,
         store: Store | None = None,
         **overrides: Any,
     ) -> None:
         self.paper, self.profile = paper, profile
         self.about = declaration(paper)
         self.settings = self.about["profile"][check_name(profile, self.about["profile"], "profile")]
-        self.data = list(self.settings["data"] if data is None else data)
-        self.seeds = list(self.settings["seeds"] if seeds is None else seeds)
+        chosen = listed(self.settings["data"] if data is None else data)
+        self.data = list(dict.fromkeys(map(check_data, chosen)))
+        self.seeds = listed(self.settings["seeds"] if seeds is None else seeds)
         self.store = store or default_store()
         self.overrides = overrides
-        self.wanted = None if labels is None else self._labels(list(labels))
+        self.asked = set() if labels is None else set(self._known(listed(labels)))
+        self.wanted = None if labels is None else self._labels(self.asked)
 
-    def _labels(self, chosen: list[str]) -> set[str]:
-        rows, items = grid(self.paper), {item["id"]: item for item in self.about["item"]}
-        known = {row["label"] for row in rows} | {row["family"] for row in rows}
-        labels: set[str] = set()
-        for name in chosen:
-            if name in items:
-                labels |= set(self.labels_of(name))
-            else:
-                check_name(
-                    name, sorted(known | items.keys()), f"label, family or item of {self.paper}"
-                )
-                labels |= {r["label"] for r in rows if name in (r["label"], r["family"])}
-        return labels
+    def _known(self, names: list[str]) -> list[str]:
+        items = [item["id"] for item in self.about["item"]]
+        known = dict.fromkeys(row[k] for row in grid(self.paper) for k in ("label", "family"))
+        what = f"label, family or item of {self.paper}"
+        return [check_name(name, [*known, *items], what) for name in names]
+
+    def _labels(self, names: set[str]) -> set[str]:
+        items = names & {item["id"] for item in self.about["item"]}
+        inside = {r["label"] for r in grid(self.paper) if names & {r["label"], r["family"]}}
+        return inside.union(*map(self.labels_of, items))
 
     def item(self, name: str) -> dict[str, Any]:
         """What the study says about a table or figure.
@@ -184,19 +186,16 @@ class Study:
     def _planned(self) -> list[Planned]:
         rows: list[Planned] = []
         for data in self.data:
-            labels = self.settings.get("labels", {}).get(data, "all")
-            chosen = [r for r in grid(self.paper) if labels == "all" or r["label"] in labels]
-            if self.wanted is not None:
-                chosen = [
-                    r for r in grid(self.paper) if r["label"] in self.wanted & self._in(labels)
-                ]
+            chosen = [r for r in grid(self.paper) if self._chosen(r["label"], data)]
             where = {"data": data, "profile": self.profile, "overrides": self.overrides}
             rows += [Planned(**row, **where, seed=s) for s in self.seeds for row in chosen]
         return rows
 
-    def _in(self, labels: Any) -> set[str]:
-        """Labels a reader may ask for: the profile's, or any when the data set is not in it."""
-        return {r["label"] for r in grid(self.paper)} if labels == "all" else set(labels)
+    def _chosen(self, label: str, data: str) -> bool:
+        """Whether a label is asked for by its name, or is the profile's and not left out."""
+        there = self.settings.get("labels", {}).get(data, "all")
+        wanted = self.wanted is None or label in self.wanted
+        return label in self.asked or (wanted and (there == "all" or label in there))
 
     @cached_property
     def _index(self) -> dict[str, list[Entry]]:
@@ -213,7 +212,7 @@ class Study:
 
     @cached_property
     def found(self) -> list[tuple[Planned, Run]]:
-        """Planned runs with their facts: today's code first, else the newest older one (stale)."""
+        """Planned runs with their facts, those of today's code or else the newest of older code."""
         pairs = []
         for plan in self.planned():
             entries = self._index.get(plan.config.question, [])
