@@ -94,7 +94,7 @@ def test_parameters_are_read_with_type_default_and_help(notebook: Path) -> None:
         ({"sedes": [0]}, "unknown parameter 'sedes': did you mean 'seeds'?"),
         (
             {"seeds": "[0,1]"},
-            "must be a list of distinct whole numbers >= 0, not the text '[0,1]'",
+            "must be a list of one or more distinct whole numbers >= 0, not the text '[0,1]'",
         ),
         ({"seeds": [0, 0]}, "distinct"),
         ({"seeds": [-1]}, ">= 0"),
@@ -173,10 +173,10 @@ def test_only_where_it_is_the_default_may_a_page_be_asked_for_everything(
         ({"methods": ["VAE"]}, "on grammar 'VAE': did you mean"),
         ({"methods": ["beta-VAE(0.40)"]}, "did you mean 'beta-VAE(0.4)'?"),
         ({"methods": ["BN-VAE(0.6)"], "profile": "smoke"}, "at the profile smoke on grammar"),
-        ({"methods": []}, "must be a list of distinct labels of the study, not []"),
+        ({"methods": []}, "must be a list of one or more distinct labels of the study, not []"),
         ({"dataset": "study"}, "must be a data set's id or an existing folder, not the text"),
         ({"dataset": "gramar"}, "did you mean 'grammar'"),
-        ({"seeds": []}, "must be a list of distinct whole numbers >= 0, not []"),
+        ({"seeds": []}, "must be a list of one or more distinct whole numbers >= 0, not []"),
         ({"epochs": 0}, "must be a whole number >= 1"),
     ],
 )

@@ -130,7 +130,7 @@ SPEC = {
         bool, _dataset_names, "study",
     ),
     "seeds": ParameterSpec(
-        "list[int]", "a list of distinct whole numbers >= 0", "[0, 1]",
+        "list[int]", "a list of one or more distinct whole numbers >= 0", "[0, 1]",
         "one run per method and seed; an empty list takes the profile's seeds",
         lambda seeds: _distinct(seeds) and min(seeds) >= 0, everything=[],
     ),
@@ -142,8 +142,8 @@ SPEC = {
         lambda device: re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device) is not None,
     ),
     "methods": ParameterSpec(
-        "list[str]", "a list of distinct labels of the study", '["VAE (default)", "BN-VAE(1.2)"]',
-        "labels of the study's runs to show", _distinct,
+        "list[str]", "a list of one or more distinct labels of the study",
+        '["VAE (default)", "BN-VAE(1.2)"]', "labels of the study's runs to show", _distinct,
     ),
     "steps": ParameterSpec(
         "int", "a multiple of 5, at least 5", "500", "updates of each run; a snapshot each fifth",
