@@ -71,8 +71,8 @@ def runs(found: Mapping[str, Run]) -> pd.DataFrame:
 
 def ledger(claims: pd.DataFrame) -> pd.DataFrame:
     """The columns of the ledger that a page shows."""
-    columns = ["id", "statement", "data", "published", "obtained", "interval", "tolerance"]
-    return claims[[*columns, "verdict", "note"]]
+    columns = ["id", "statement", "data", "verdict", "obtained", "tolerance", "interval"]
+    return claims[[*columns, "published", "note"]]
 
 
 def verdict_counts(claims: pd.DataFrame) -> pd.DataFrame:
