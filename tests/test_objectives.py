@@ -22,7 +22,7 @@ from vaelib.testing import sentences
 
 
 def free_bits_loop(kl: Tensor, target: float, variant: str) -> list[float]:
-    """The table of protocol A.4, entry by entry; a list of one for the batch forms."""
+    """The five variants, entry by entry; a list of one for the batch forms."""
     rows, dims = kl.shape
     free, cells = target / dims, kl.tolist()
     if variant == "dim_sample_mask":

@@ -17,11 +17,11 @@ Pick = Callable[[Tensor], Tensor]
 
 @DECODERS.register("lstm")
 class LSTMDecoder(nn.Module):
-    """One-layer LSTM fed with [word; z]; z also sets its first state (protocol A.0.1).
+    """One-layer LSTM fed with [word; z]; z also sets its first state (He et al. 2019).
 
     Args:
         shape: Sizes.
-        skip: Give z once more to the vocabulary projection (skip-VAE, Dieng et al. 2019; A.9).
+        skip: Give z once more to the vocabulary projection (skip-VAE, Dieng et al. 2019).
     """
 
     def __init__(self, shape: Shape, *, skip: bool = False) -> None:
@@ -104,7 +104,7 @@ class LSTMDecoder(nn.Module):
 
 @DECODERS.register("categorical")
 class CategoricalDecoder(nn.Module):
-    """A small network that names the data point z came from (DG-VAE Appendix A, protocol C.6).
+    """A small network that names the data point z came from (DG-VAE Appendix A).
 
     Args:
         shape: `vocab_size` is the number of points.

@@ -10,7 +10,7 @@ ENCODERS: Registry[type[nn.Module]] = Registry("encoder")
 
 @ENCODERS.register("lstm")
 class LSTMEncoder(nn.Module):
-    """One-layer LSTM; the last hidden state is the sentence (protocol A.0.1, He et al. 2019).
+    """One-layer LSTM; the last hidden state is the sentence (He et al. 2019).
 
     Args:
         shape: Sizes; `output_dim` is `hidden_dim`.

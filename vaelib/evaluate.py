@@ -105,7 +105,7 @@ class Pass:
 
     @cached_property
     def mixture(self) -> tuple[float, float]:
-        """prior_ll and post_ll in nats (protocol B.3)."""
+        """prior_ll and post_ll in nats (T9)."""
         generator, samples = self.generator("prior_ll"), self.config.mixture_samples
         pairs = [prior_post_ll(self.model, x, samples, generator) for x in self.batches]
         prior, post = (torch.cat([pair[i] for pair in pairs]).mean() for i in (0, 1))
@@ -208,7 +208,7 @@ def _cu_qp(work: Pass) -> float:
 
 
 def pairs_of(batch: Tensor) -> tuple[Tensor, Tensor]:
-    """Neighbours 2j, 2j + 1 of a same-length batch [B, T], as endpoints (protocol B.10)."""
+    """Neighbours 2j, 2j + 1 of a same-length batch [B, T], as endpoints."""
     even = len(batch) // 2 * 2
     return batch[0:even:2], batch[1:even:2]
 

@@ -62,7 +62,7 @@ def dropout(x: Tensor, p: float, training: bool, generator: torch.Generator | No
 def uniform_init_(
     module: nn.Module, init_range: float, embedding_range: float, generator: torch.Generator
 ) -> None:
-    """Draw every parameter from U(-r, r), embeddings from their own range (protocol A.0.1, T16).
+    """Draw every parameter from U(-r, r), embeddings from their own range (He et al. 2019).
 
     Args:
         module: Initialised in place, biases and normalisation shifts included.
@@ -78,7 +78,7 @@ def uniform_init_(
 
 
 class ScaledBatchNorm(nn.Module):
-    """Batch normalisation with a fixed scale and a learnable shift (Zhu et al. 2020, A.6).
+    """Batch normalisation with a fixed scale and a learnable shift (Zhu et al. 2020).
 
     Args:
         dim: Features D.

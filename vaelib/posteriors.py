@@ -20,7 +20,7 @@ def _heads(in_features: int, shape: Shape) -> nn.Linear:
 
 @POSTERIORS.register("gaussian")
 class GaussianPosterior(nn.Module):
-    """N(mu, diag sigma^2) from one bias-free linear layer (protocol A.0.1).
+    """N(mu, diag sigma^2) from one bias-free linear layer (He et al. 2019).
 
     Args:
         in_features: Width of the encoder's output.
@@ -64,7 +64,7 @@ class SplitPosterior(nn.Module):
 class BatchNormPosterior(nn.Module):
     """Gaussian whose means are batch-normalised to a fixed scale (BN-VAE, Zhu et al. 2020).
 
-    E[KL] >= D gamma^2 / 2 whatever the encoder does (protocol A.6).
+    E[KL] >= D gamma^2 / 2 whatever the encoder does (Zhu et al. 2020).
 
     Args:
         in_features: Width of the encoder's output.
@@ -94,7 +94,7 @@ class BatchNormPosterior(nn.Module):
 
 @POSTERIORS.register("delta")
 class DeltaPosterior(nn.Module):
-    """Gaussian with KL >= delta in every dimension (delta-VAE, Razavi et al. 2019; A.5).
+    """Gaussian with KL >= delta in every dimension (delta-VAE, Razavi et al. 2019).
 
     Args:
         in_features: Width of the encoder's output.
@@ -141,7 +141,7 @@ def delta_roots(delta: float) -> tuple[float, float]:
 
 @POSTERIORS.register("vmf")
 class VonMisesFisherPosterior(nn.Module):
-    """von Mises-Fisher on the unit sphere with a fixed concentration (Xu & Durrett 2018; A.12).
+    """von Mises-Fisher on the unit sphere with a fixed concentration (Xu & Durrett 2018).
 
     Only the mean direction is learned; the released code has D further outputs that it never reads.
 

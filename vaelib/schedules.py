@@ -16,7 +16,7 @@ class Clock:
         step: Batches used so far, this one included (1 at the first).
         step_in_epoch: The same within the epoch.
         epochs: Epochs of the run.
-        batches: N / batch size, the unit in which the published code counts warm-up epochs (T44).
+        batches: N / batch size, the unit in which the published code counts warm-up epochs.
     """
 
     epoch: int
@@ -67,7 +67,7 @@ class Linear:
 
 @SCHEDULES.register("cyclic")
 class Cyclic:
-    """Linear annealing restarted at the beginning of every cycle (Fu et al. 2019; A.3).
+    """Linear annealing restarted at the beginning of every cycle (Fu et al. 2019).
 
     Args:
         cycles: Cycles in the run, equally long, none shorter than an epoch; the paper's 100 epochs

@@ -23,7 +23,7 @@ STRATEGIES: Registry[type] = Registry("strategy")
 
 @STRATEGIES.register("joint")
 class Joint:
-    """Encoder, decoder and the terms' networks take one step together (protocol I.1).
+    """Encoder, decoder and the terms' networks take one step together.
 
     Args:
         model, objective: What is trained.

@@ -1,4 +1,4 @@
-"""The toy of DG-VAE's Appendix A: 128 points, a table for an encoder, five regularisers (C.6).
+"""The toy of DG-VAE's Appendix A: 128 points, a table for an encoder, five regularisers.
 
 There is nothing to read off a point but its number, so the encoder is a table of free means and
 variances, and the decoder has to name the point that z came from. What a regulariser does to the

@@ -197,7 +197,7 @@ class Training:
         self.history, self.columns = tensors["history"].numpy(), columns
 
     def decay(self, value: float) -> None:
-        """Halve the learning rate and go back to the best weights (protocol A.0.1)."""
+        """Halve the learning rate and go back to the best weights (He et al. 2019)."""
         p, cfg = self.progress, self.config
         self._set_weights(self.best)
         p.lr *= cfg.lr_factor

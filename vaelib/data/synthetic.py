@@ -1,6 +1,6 @@
 """The embedded corpus `synthetic`: text of an untrained LSTM driven by five Gaussians.
 
-After DU-VAE, section 4.3 and supplement (protocol C.5). Where these leave a point open: the output
+After DU-VAE, section 4.3 and supplement. Where these leave a point open: the output
 map is one linear layer, the embedding U(-1, 1), and h0 and c0 are two affine maps of z.
 """
 

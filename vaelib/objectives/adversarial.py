@@ -1,4 +1,4 @@
-"""Adversarial regulariser: a discriminator tells posterior samples from prior ones (AAE; A.18)."""
+"""Adversarial regulariser: a discriminator tells posterior samples from prior ones (AAE)."""
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ class Adversarial(Term):
     """Discriminator loss plus the encoder's loss against a frozen copy, in one backward pass.
 
     The discriminator learns from detached samples; the encoder is pushed through detached weights,
-    so that neither undoes the other's step (protocol A.18).
+    so that neither undoes the other's step.
 
     Args:
         shape: Sizes; D is the discriminator's input.
@@ -62,7 +62,7 @@ recipe(
     aliases=("AAE",),
     title="AAE",
     paper="Makhzani et al. 2015",
-    equation="protocol A.18",
+    equation="DG-VAE Appendix A",
     formula=r"\mathrm{JS}(q(z)\,\|\,p(z))\ \text{by a discriminator}",
     summary="The KL is replaced by a discriminator between samples of q(z) and p(z).",
     changes={"regulariser": "adversarial"},

@@ -1,4 +1,4 @@
-"""Bag of words: z alone must also predict which words occur (Zhao et al. 2017; A.10)."""
+"""Bag of words: z alone must also predict which words occur (Zhao et al. 2017)."""
 
 import torch
 from torch import Tensor, nn
@@ -56,7 +56,7 @@ recipe(
     aliases=("bow-VAE", "VAE-BOW"),
     title="bow-VAE",
     paper="Zhao et al. 2017",
-    equation="protocol A.10",
+    equation="DG-VAE Section 4.1",
     formula=r"-\sum_t \log\mathrm{softmax}(f(z))_{x_t}",
     summary="A second decoder that sees only z predicts the words without their order.",
     changes={"extra_terms": ("bag_of_words",)},

@@ -1,4 +1,4 @@
-"""Free bits: the regulariser stops pulling once it is small enough (protocol A.4)."""
+"""Free bits: the regulariser stops pulling once it is small enough."""
 
 from collections.abc import Callable
 
@@ -94,7 +94,7 @@ recipe(
     aliases=("FB-VAE", "fb", "FB"),
     title="FB-VAE",
     paper="Kingma et al. 2016; Li et al. 2019",
-    equation="protocol A.4",
+    equation="DG-VAE Section 4.1; masks of the repository (T3)",
     formula=r"\sum_d \mathrm{KL}_d\,\mathbf{1}[\mathrm{KL}_d > \lambda / D]",
     summary="Dimensions below lambda/D nats are not pulled towards the prior.",
     changes={"regulariser": "free_bits"},

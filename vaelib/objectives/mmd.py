@@ -1,4 +1,4 @@
-"""Maximum mean discrepancy between aggregated posterior and prior (WAE; A.16)."""
+"""Maximum mean discrepancy between aggregated posterior and prior (WAE, Tolstikhin et al. 2018)."""
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from vaelib.objectives.base import TERMS, Term, recipe
 
 @TERMS.register("mmd")
 class MMD(Term):
-    """MMD with an inverse multiquadratic kernel of one scale, C = 2D (protocol A.16).
+    """MMD with an inverse multiquadratic kernel of one scale, C = 2D.
 
     Args:
         shape: Sizes; D sets the kernel's scale.
@@ -61,7 +61,7 @@ recipe(
     aliases=("WAE", "WAE-MMD"),
     title="WAE",
     paper="Tolstikhin et al. 2018",
-    equation="protocol A.16",
+    equation="DG-VAE Appendix A",
     formula=r"\mathrm{MMD}_k(q(z), p(z))",
     summary="The KL is replaced by a kernel distance between samples of q(z) and p(z).",
     changes={"regulariser": "mmd"},

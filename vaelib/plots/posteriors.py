@@ -25,7 +25,7 @@ _TITLES = {"vae": "VAE", "ae": "AE", "aae": "AAE", "wae": "WAE", "dg": "DG-VAE"}
 
 
 def ranking(mu: Any) -> np.ndarray:
-    """Dimensions `[D]` by falling variance of the posterior mean, the most active first (B.16)."""
+    """Dimensions `[D]` by falling variance of the posterior mean, the most active first."""
     return np.argsort(-style.as_array(mu).var(axis=0), kind="stable")
 
 
@@ -37,7 +37,7 @@ def density_grid(
     size: int = SIZE,
     extent: float = EXTENT,
 ) -> np.ndarray:
-    """Density of the aggregated posterior of two dimensions on a square grid (protocol B.16).
+    """Density of the aggregated posterior of two dimensions on a square grid (DG-VAE, Figure 1).
 
     The mean over examples of the product of two one-dimensional densities, as one matrix product.
     A cell holds its mean density, not that of its centre, so that posteriors narrower than a cell
