@@ -129,7 +129,7 @@ def test_right_values_pass_unchanged(notebook: Path) -> None:
         ("epochs", [1], [0]),
         ("train_size", [1], [0]),
         ("device", ["auto", "cuda:1"], ["gpu", "cuda:x", 0]),
-        ("methods", [["VAE", "BN-VAE(0.6)"]], [[], ["VAE", "VAE"], "VAE", [1]]),
+        ("methods", [["VAE (default)", "BN-VAE(0.6)"]], [[], ["VAE", "VAE"], "VAE", [1]]),
         ("dataset", [str(ROOT)], ["", "no/such/folder", 3]),
     ],
 )
@@ -170,9 +170,8 @@ def test_only_where_it_is_the_default_may_a_page_be_asked_for_everything(
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"methods": ["VAE"]}, "on grammar 'VAE': did you mean"),
+        ({"methods": ["VAE"]}, "label of a study's runs 'VAE': did you mean"),
         ({"methods": ["beta-VAE(0.40)"]}, "did you mean 'beta-VAE(0.4)'?"),
-        ({"methods": ["BN-VAE(0.6)"], "profile": "smoke"}, "at the profile smoke on grammar"),
         ({"methods": []}, "must be a list of one or more distinct labels of the study, not []"),
         ({"dataset": "study"}, "must be a data set's id or an existing folder, not the text"),
         ({"dataset": "gramar"}, "did you mean 'grammar'"),
@@ -195,6 +194,7 @@ def test_the_live_page_takes_labels_folders_and_several_seeds() -> None:
     live = ROOT / "notebooks" / "dg_vae_live.ipynb"
     assert book.validate(live, {"profile": "smoke"}), "its methods run at every profile"
     assert book.validate(live, {"methods": ["DG-VAE(|b|=4)"], "seeds": [3, 1]})
+    assert book.validate(live, {"methods": ["BN-VAE(0.6)"], "profile": "smoke"}), "any of the grid"
     assert book.validate(live, {"dataset": str(ROOT / "book"), "methods": ["BN-VAE(0.6)"]})
 
 
@@ -596,7 +596,7 @@ def test_the_tables_of_settings_show_defaults_and_exceptions() -> None:
     assert table.loc[("schedule cyclic", "late_restart"), "default"] == "false"
     assert table.loc[("run", "extra_terms"), "default"] == "none"
     rows = exceptions().set_index(["profile", "data"])["changes"]
-    assert rows["laptop", "ptb"] == "train_size=5000"
+    assert rows["laptop", "ptb"] == "train_size=5000, nll_size=100"
 
 
 def test_the_method_of_the_api_page_is_added_by_one_file(tmp_path: Path) -> None:

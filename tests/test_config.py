@@ -403,3 +403,9 @@ def test_parse_literal(text: str, value: Any) -> None:
 def test_parse_literal_refuses_an_open_end(text: str) -> None:
     with pytest.raises(VaelibError, match="cannot read the value"):
         parse_literal(text)
+
+
+def test_what_one_sentence_cannot_do_is_refused_before_any_work() -> None:
+    with pytest.raises(VaelibError, match="min_batch=2"):
+        resolve("bn", data="grammar", min_batch=1)
+    assert resolve("dg", data="grammar", min_batch=1).min_batch == 1

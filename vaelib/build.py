@@ -90,6 +90,7 @@ def resolve(
     config = check_config(Config(**fields))
     mine: dict[str, Any] = {name: fields[name] for name in (*PARTS, "extra_terms", "options")}
     mine |= {"latent_dim": min(config.latent_dim, 2), "embedding_dim": 2, "hidden_dim": 3}
+    mine["min_batch"] = min(config.min_batch, 2)
     if config.hidden_dim == 2 * config.latent_dim:  # what the split posterior asks for
         mine["hidden_dim"] = 2 * mine["latent_dim"]
     tiny = Config(config.method, "toy" if data == "toy" else "text", **mine)
@@ -122,9 +123,10 @@ def _try(config: str, *_: type) -> None:
     noise = torch.Generator().manual_seed(0)
     try:
         built = build(tiny, 5)
-        outputs = built.model(x[:, 1] if tiny.data == "toy" else x, noise)
-        loss, _values = built.objective(outputs, built.schedule.final, noise)
-        why = "" if loss.isfinite() else "the loss is not finite"
+        for batch in (x, x[:1])[: 2 if tiny.min_batch < 2 and built.objective.accepts(1) else 1]:
+            outputs = built.model(batch[:, 1] if tiny.data == "toy" else batch, noise)
+            loss, _values = built.objective(outputs, built.schedule.final, noise)
+            why = why or ("" if loss.isfinite() else "the loss is not finite")
     except VaelibError:
         raise
     except Exception as error:  # whatever torch says where shapes or families do not fit
