@@ -12,10 +12,12 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import psutil
 import pytest
 import yaml
 
@@ -268,6 +270,28 @@ def test_run_writes_the_executed_copy(notebook: Path, tmp_path: Path) -> None:
     cells = json.loads(out.read_text())["cells"]
     assert cells[-1]["outputs"][0]["text"] == ["smoke [7]\n"]
     assert [path.name for path in out.parent.iterdir()] == ["out.ipynb"]
+
+
+@pytest.mark.slow
+def test_a_killed_build_leaves_no_process_behind(project: Path) -> None:
+    """Neither the workers nor the kernels that they started."""
+    begun = project / "begun"
+    cell = f"import pathlib, time\n\npathlib.Path({str(begun)!r}).touch()\ntime.sleep(300)"
+    write_notebook(project / "notebooks" / "small.ipynb", CHECK, cell)
+    command = [sys.executable, "-m", "vaelib", "book", "build", "--profile", "smoke"]
+    with subprocess.Popen(command, cwd=project, stderr=subprocess.DEVNULL) as build:
+        until = time.monotonic() + 120
+        while not begun.exists() and build.poll() is None and time.monotonic() < until:
+            time.sleep(0.1)
+        left = psutil.Process(build.pid).children(recursive=True)
+        build.kill()
+    assert begun.exists()
+    assert len(left) >= 2, "a worker and its kernel"
+    gone, alive = psutil.wait_procs(left, timeout=30)
+    for process in alive:
+        process.kill()
+    assert not alive
+    assert len(gone) == len(left)
 
 
 def test_a_refused_run_leaves_nothing(notebook: Path, tmp_path: Path) -> None:

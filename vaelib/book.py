@@ -36,6 +36,7 @@ from vaelib._book_parameters import (
     project_root,
     validate,
 )
+from vaelib._workers import follow_parent
 from vaelib.config import profiles
 from vaelib.errors import VaelibError, check_name
 from vaelib.store import atomic, default_store, read_json, write_json
@@ -200,7 +201,7 @@ def _run_all(given: Mapping[str, Mapping[str, Any]], folder: Path, jobs: int) ->
         VaelibError: Some stopped; raised when the others are done.
     """
     start, wrong = time.monotonic(), []
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), follow_parent) as pool:
         running = {
             pool.submit(run_notebook, name, values, folder / f"{name}.ipynb"): name
             for name, values in given.items()

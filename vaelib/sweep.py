@@ -2,9 +2,7 @@
 
 import multiprocessing
 import os
-import signal
 import statistics
-import threading
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from vaelib._workers import follow_parent
 from vaelib.config import Config, check_whole
 from vaelib.data import DATASETS, available, load
 from vaelib.errors import VaelibError
@@ -64,19 +63,6 @@ def estimate(study: Study, plans: Sequence[Planned]) -> Estimate:
     return Estimate(len(plans), len(known), sum(known))
 
 
-def _follow_parent() -> None:
-    """End this worker when the process that started it ends, however it ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on
-
-    def watch() -> None:
-        parent = multiprocessing.parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def _work(config: Config, root: str) -> str:
     """Make one run in a process of its own."""
     return run_config(config, store=Store(root), fresh=True).entry.key.trained
@@ -106,7 +92,7 @@ def execute(
     failed: list[str] = []
     context = multiprocessing.get_context("spawn")
     bar = tqdm(total=len(configs), unit="run", disable=not progress, dynamic_ncols=True)
-    with bar, ProcessPoolExecutor(jobs, context, _follow_parent) as pool:
+    with bar, ProcessPoolExecutor(jobs, context, follow_parent) as pool:
         root = str(store.root)
         waiting = {pool.submit(_work, c, root): title[h] for h, c in configs.items()}
         try:
