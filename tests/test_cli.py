@@ -494,6 +494,19 @@ def test_export_prunes_only_what_is_superseded(made: Store, tmp_path: Path) -> N
     assert len(list(folder.glob("*.json"))) == 5
 
 
+def test_single_runs_are_exported_without_arrays(at: Path, made: Store, vaelib: Command) -> None:
+    runs = [run.entry for _, run in smoke_study(made).found[:2]]
+    names = [runs[0].key.trained, str(runs[1].key)[:20]]
+    code, out, _ = vaelib("runs", "export", "results", "--run", names[0], "--run", names[1])
+    assert code == 0
+    assert "2 records, 0 with arrays; 2 files" in out
+    there = {path.name: path.read_bytes() for path in (at / "results" / "attempts").iterdir()}
+    assert there == {f"{e.key}.json": made.record_path(e.key).read_bytes() for e in runs}
+    code, _, err = vaelib("runs", "export", "results", "--run", "0123")
+    assert code != 0
+    assert "not in the store" in err
+
+
 def test_export_refuses_too_much(
     at: Path, made: Store, vaelib: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -169,16 +169,23 @@ def runs_export(
     profile: Profile = "laptop",
     data: Data = None,
     prune: Annotated[bool, typer.Option("--prune", help="Remove superseded records.")] = False,
+    run: Annotated[
+        list[str] | None, typer.Option(help="Single runs instead, to FOLDER/attempts.")
+    ] = None,
 ) -> None:
     """Copy a study's records to a folder, to be committed.
 
     They go to FOLDER/<paper>/<profile>/<key>.json, 20 MB in all at most. The
     posteriors of the first seed go along, in half precision.
     """
-    from vaelib.export import export_records
+    from vaelib.export import export_records, export_runs
+    from vaelib.store import default_store
     from vaelib.studies import Study
 
-    made = export_records(Study(paper, profile, data=data), folder, prune=prune)
+    if run:
+        made = export_runs(default_store(), run, folder)
+    else:
+        made = export_records(Study(paper, profile, data=data), folder, prune=prune)
     print(
         f"{made.folder}: {made.records} records, {made.arrays} with arrays; {made.written} files "
         f"written, {made.pruned} removed; {folder} holds {_megabytes(made.size)}"

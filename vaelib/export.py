@@ -21,6 +21,7 @@ from vaelib.store import Entry, Key, Store, atomic, read_arrays, read_json
 from vaelib.studies import Study
 
 LIMIT = 20_000_000  # bytes of all committed records together
+ATTEMPTS = "attempts"  # the folder of runs that are in no study's grid
 _RUN_FOLDER = re.compile(r"[0-9a-f]{12}-[0-9a-f]{12}")
 
 
@@ -60,11 +61,37 @@ def export_records(study: Study, folder: Path | str, *, prune: bool = False) -> 
     Raises:
         VaelibError: The folder would hold more than 20 MB; then nothing is written.
     """
-    root = Path(folder)
-    target = root / study.paper / study.profile
+    root, target = Path(folder), Path(folder) / study.paper / study.profile
     wanted = _contents(study)
-    new = {name: data for name, data in wanted.items() if not _there(target / name, data)}
     old = _superseded(study, target, wanted) if prune else []
+    written, size = _commit(root, target, wanted, old)
+    for path in old:
+        path.unlink()
+    arrays = sum(name.endswith(".npz") for name in wanted)
+    return Exported(target, len(wanted) - arrays, arrays, written, len(old), size)
+
+
+def export_runs(store: Store, names: Iterable[str], folder: Path | str) -> Exported:
+    """Copy single runs to `<folder>/attempts/<key>.json`, without their posteriors.
+
+    Args:
+        store: Where the runs are.
+        names: What the keys begin with, or folders of runs.
+        folder: The folder of committed records, such as `results`.
+
+    Raises:
+        VaelibError: No such run, or the folder would hold more than 20 MB; nothing is written then.
+    """
+    entries = [find_run(store, name) for name in names]
+    wanted = {f"{entry.key}.json": _record(store, entry).read_bytes() for entry in entries}
+    target = Path(folder) / ATTEMPTS
+    written, size = _commit(Path(folder), target, wanted, [])
+    return Exported(target, len(wanted), 0, written, 0, size)
+
+
+def _commit(root: Path, target: Path, wanted: dict[str, bytes], old: list[Path]) -> tuple[int, int]:
+    """Write what `target` lacks of `wanted`; the number of files, and the bytes of `root` then."""
+    new = {name: data for name, data in wanted.items() if not _there(target / name, data)}
     untouched = set(_files(root)) - set(old) - {target / name for name in new}
     size = sum(path.stat().st_size for path in untouched) + sum(map(len, new.values()))
     if size > LIMIT:
@@ -75,10 +102,7 @@ def export_records(study: Study, folder: Path | str, *, prune: bool = False) -> 
     for name, data in new.items():
         with atomic(target / name) as file:
             file.write(data)
-    for path in old:
-        path.unlink()
-    arrays = sum(name.endswith(".npz") for name in wanted)
-    return Exported(target, len(wanted) - arrays, arrays, len(new), len(old), size)
+    return len(new), size
 
 
 def _contents(study: Study) -> dict[str, bytes]:
