@@ -136,11 +136,8 @@ def _half(path: Path) -> bytes:
 
 def _there(path: Path, content: bytes) -> bool:
     """Whether a file holds this already; arrays may be compressed by another version of zlib."""
-    if not path.is_file():
-        return False
-    if path.read_bytes() == content:
-        return True
-    return path.suffix == ".npz" and _equal(path, content)
+    same = path.is_file() and path.read_bytes() == content
+    return same or (path.is_file() and path.suffix == ".npz" and _equal(path, content))
 
 
 def _equal(path: Path, content: bytes) -> bool:
@@ -152,11 +149,9 @@ def _equal(path: Path, content: bytes) -> bool:
 def _superseded(study: Study, target: Path, wanted: dict[str, bytes]) -> list[Path]:
     """Files of records that answer the same questions as exported ones and are not among them."""
     questions = {run.entry.record["question"] for _, run in study.found}
-    old = []
-    for path in sorted(target.glob("*.json")):
-        if path.name not in wanted and read_json(path)["question"] in questions:
-            old += [one for one in (path, path.with_suffix(".npz")) if one.is_file()]
-    return old
+    there = [path for path in sorted(target.glob("*.json")) if path.name not in wanted]
+    old = [path for path in there if read_json(path)["question"] in questions]
+    return [one for path in old for one in (path, path.with_suffix(".npz")) if one.is_file()]
 
 
 def _files(folder: Path) -> Iterator[Path]:
