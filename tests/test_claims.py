@@ -291,6 +291,14 @@ def test_nothing_at_all_is_not_run() -> None:
     assert set(ledger.drop("dg_vae.15")["verdict"]) == {"not run"}
 
 
+def test_planned_data_without_runs_are_not_run_rather_than_left_out() -> None:
+    declared = {("laptop", data): [VAE, DG] for data in ("grammar", "ptb")}
+    table = results(profile="laptop", data="grammar")
+    ledger = claims.judge("dg_vae", table, declared=declared)
+    assert set(ledger.loc[ledger["data"] == "ptb", "verdict"]) == {"not run"}
+    assert len(ledger[ledger["data"] == "ptb"]) == len(ledger[ledger["data"] == "grammar"]) == 13
+
+
 def test_difference_to_print_only_for_the_same_data_at_the_paper_profile() -> None:
     both = pd.concat([results(), results(profile="laptop"), results(data="snli")])
     notes = claims.judge("dg_vae", both).query("id == 'dg_vae.2'").set_index(["profile", "data"])

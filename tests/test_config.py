@@ -405,6 +405,26 @@ def test_parse_literal_refuses_an_open_end(text: str) -> None:
         parse_literal(text)
 
 
+@pytest.mark.parametrize(
+    ("method", "changes", "sentence"),
+    [
+        ("vmf", {"kappa": 1e9}, "at most 10,000"),
+        ("vae", {"device": "mps"}, "no float64"),
+        ("vae", {"metrics": ()}, "name at least one"),
+    ],
+)
+def test_what_would_give_wrong_numbers_or_none_is_refused(
+    method: str, changes: dict, sentence: str
+) -> None:
+    with pytest.raises(VaelibError, match=sentence):
+        resolve(method, data="grammar", **changes)
+
+
+@pytest.mark.parametrize("method", ["aae", "wae"])
+def test_regularisers_by_samples_have_weight_one_throughout(method: str) -> None:
+    assert resolve(method, data="grammar").options["warmup_epochs"] == 0
+
+
 def test_what_one_sentence_cannot_do_is_refused_before_any_work() -> None:
     with pytest.raises(VaelibError, match="min_batch=2"):
         resolve("bn", data="grammar", min_batch=1)

@@ -10,7 +10,13 @@ from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from vaelib.errors import VaelibError
-from vaelib.metrics import METRICS, conditional_entropy, kl_normal, mutual_posterior_divergence
+from vaelib.metrics import (
+    METRICS,
+    active_units,
+    conditional_entropy,
+    kl_normal,
+    mutual_posterior_divergence,
+)
 
 
 def posteriors(n: int, dim: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -63,6 +69,9 @@ def test_mpd_properties(n: int, dim: int, seed: int, shift: float) -> None:
 
 
 def test_bad_posteriors_are_refused() -> None:
+    for wrong in ([[0.0, 1.0], [1.0, 2.0]], torch.ones(3, 2, dtype=torch.long)):
+        with pytest.raises(VaelibError, match="floating-point"):
+            active_units(wrong)  # type: ignore[arg-type]
     mu, logvar = posteriors(4, 2)
     with pytest.raises(VaelibError, match=r"mu has shape \[4\]; give posterior means"):
         mutual_posterior_divergence(mu[:, 0], logvar)

@@ -225,3 +225,11 @@ def test_the_gap_pulls_the_directions_apart() -> None:
     moved = VonMisesFisher(F.normalize(raw - 5 * slope, dim=1), 15.0)
     spread = [(d.loc @ d.loc.T).sum().item() for d in (q, moved)]
     assert spread[1] < spread[0]
+
+
+@pytest.mark.parametrize("shapes", [((8, 2), (8, 3)), ((2,), (2,))])
+def test_posteriors_of_wrong_shapes_are_refused(shapes: tuple[tuple[int, ...], ...]) -> None:
+    for function in (density_gap, kl_normal):
+        if function is density_gap or shapes[0] != shapes[1]:
+            with pytest.raises(VaelibError, match="shape"):
+                function(torch.zeros(shapes[0]), torch.zeros(shapes[1]))

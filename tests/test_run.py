@@ -107,6 +107,9 @@ def test_sentences_can_be_written_and_repeat(made: Run) -> None:
     path = made.interpolate("the food was good .", "i hated the room .", steps=4)
     assert len(path) == 4
     assert all(isinstance(sentence, str) for sentence in path)
+    sampled = [made.interpolate("the food was good .", "i hated", 3, seed) for seed in (1, 1, 2)]
+    assert sampled[0] == sampled[1]
+    assert [len(sentences) for sentences in sampled] == [3, 3, 3]
     for none in (lambda: made.generate(0), lambda: made.interpolate("a", "b", steps=0)):
         with pytest.raises(VaelibError, match="=0: give the number of .* 1 or more"):
             none()

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vaelib import data, distributions, metrics, objectives
+    from vaelib import claims, data, distributions, metrics, objectives, published, toy
     from vaelib.config import Config
     from vaelib.errors import VaelibError
     from vaelib.model import VAE, Outputs
@@ -34,13 +34,16 @@ __all__ = [
     "Study",
     "Term",
     "VaelibError",
+    "claims",
     "data",
     "distributions",
     "metrics",
     "objectives",
+    "published",
     "recipe",
     "run",
     "study",
+    "toy",
 ]
 _PLACES = {"Config": "config", "VaelibError": "errors", "VAE": "model", "Outputs": "model"}
 _PLACES |= dict.fromkeys(("METHODS", "TERMS", "Term", "recipe"), "objectives")

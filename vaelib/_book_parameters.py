@@ -138,8 +138,8 @@ SPEC = {
         "int", "a whole number >= 1", "2", "runs trained at the same time", lambda n: n >= 1
     ),
     "device": ParameterSpec(
-        "str", "auto, cpu, mps, cuda or cuda:N", "auto", "where to train: auto, cpu, mps or cuda",
-        lambda device: re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", device) is not None,
+        "str", "auto, cpu, cuda or cuda:N", "auto", "where to train: auto, cpu or cuda",
+        lambda device: re.fullmatch(r"auto|cpu|cuda(:\d+)?", device) is not None,
     ),
     "methods": ParameterSpec(
         "list[str]", "a list of one or more distinct labels of the study",

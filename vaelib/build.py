@@ -148,15 +148,16 @@ def _changed(config: Config) -> str:
 
 
 def best_device(device: str) -> str:
-    """The device itself, or for "auto" cuda, then mps, then cpu.
+    """The device itself, or for "auto" cuda, then cpu.
 
     Raises:
-        VaelibError: The device does not exist on this machine.
+        VaelibError: The device does not exist on this machine, or has no double precision.
     """
     there = {"cpu": 1, "cuda": torch.cuda.device_count()}
-    there["mps"] = int(torch.backends.mps.is_available())
     if device == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if there[name])
+        return "cuda" if there["cuda"] else "cpu"
+    if device.startswith("mps"):
+        raise VaelibError("device='mps': it has no float64, which metrics need; use 'cpu'.")
     kind = check_name(device.split(":")[0], [*there, "auto"], "device")
     if device not in (kind, *(f"{kind}:{i}" for i in range(there[kind]))) or not there[kind]:
         raise VaelibError(

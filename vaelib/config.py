@@ -87,7 +87,7 @@ class Config:
         iw_samples: K of the importance-weighted NLL.
         mixture_samples: Samples from each side for `prior_ll` and `post_ll` (T9).
         metrics: What the evaluation computes.
-        device: "cpu", "cuda", "cuda:N" or "mps"; the machine is part of the key, not of the
+        device: "cpu", "cuda" or "cuda:N"; the machine is part of the key, not of the
             question a study asks.
         precision: "fp32", or "bf16" for autocast.
         threads: Of PyTorch; recorded, so that a resumed run keeps its bits.
@@ -270,6 +270,8 @@ def check_config(config: Config) -> Config:
     Raises:
         VaelibError: A value is out of range; the message names it and what is allowed.
     """
+    if not config.metrics:
+        raise VaelibError("metrics is empty: name at least one, as `vaelib metrics` lists them.")
     for name, allowed in CHOICES.items():
         check_name(getattr(config, name), allowed, f"value of {name}")
     for name, (least, most) in _WHOLE.items():

@@ -253,7 +253,8 @@ def find_run(store: Store, name: str) -> Entry:
     found = [entry for entry in store.entries() if meant(entry)]
     trained = list(dict.fromkeys(entry.key.trained for entry in found))
     if len(trained) > 1:
-        raise VaelibError(f"{name!r} is the beginning of several runs: {', '.join(trained)}.")
+        some = ", ".join(trained[:3]) + ", ..." * (len(trained) > 3)
+        raise VaelibError(f"{name!r} is the beginning of {len(trained)} runs: {some}.")
     begun = [one for one in store.unfinished() if one in (name, Path(name).name)]
     if not found:
         why = "was begun and not finished: train it again" if begun else "is not in the store"

@@ -148,16 +148,16 @@ class VonMisesFisherPosterior(nn.Module):
     Args:
         in_features: Width of the encoder's output.
         shape: Sizes; D >= 2.
-        kappa: Concentration, > 0.
+        kappa: Concentration, > 0 and at most 10,000; beyond, single precision loses the density.
 
     Raises:
-        VaelibError: kappa is not positive, or D is below 2.
+        VaelibError: kappa is out of range, or D is below 2.
     """
 
     def __init__(self, in_features: int, shape: Shape, *, kappa: float = 25.0) -> None:
         super().__init__()
-        if kappa <= 0:
-            raise VaelibError(f"kappa={kappa}: the concentration must be positive.")
+        if not 0 < kappa <= 10_000:
+            raise VaelibError(f"kappa={kappa}: give a concentration above 0, at most 10,000.")
         if shape.latent_dim < 2:
             raise VaelibError("latent_dim=1: a sphere needs 2 or more.")
         self.linear = nn.Linear(in_features, shape.latent_dim, bias=False)

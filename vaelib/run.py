@@ -22,11 +22,12 @@ from tqdm import tqdm
 
 from vaelib import store as files
 from vaelib.build import build, load_data, parts, resolve
-from vaelib.config import Config
+from vaelib.config import Config, check_whole
 from vaelib.data import DATASETS, Corpus
-from vaelib.data.datasets import EMBEDDED
+from vaelib.data.datasets import EMBEDDED, check_data
 from vaelib.data.texts import build_corpus, read_texts
 from vaelib.digest import code_digest
+from vaelib.distributions import rsample
 from vaelib.errors import VaelibError
 from vaelib.evaluate import MEASURES, Pass, evaluate
 from vaelib.model import VAE
@@ -146,11 +147,26 @@ class Run:
         written = self.model().generate(n, torch.Generator().manual_seed(seed))
         return [" ".join(self.corpus.vocabulary.decode(s)) for s in written]
 
-    def interpolate(self, a: str, b: str, steps: int = 6) -> list[str]:
-        """`steps` greedy sentences between the posterior means of two sentences of your own."""
-        words = self.corpus.vocabulary
+    def interpolate(
+        self, a: str, b: str, steps: int = 6, sample_seed: int | None = None
+    ) -> list[str]:
+        """`steps` greedy sentences between two sentences of your own (T12).
+
+        Args:
+            a, b: The sentences, words separated by spaces.
+            steps: Points from a (first) to b (last).
+            sample_seed: Walk between samples of the posteriors, drawn with this seed, instead of
+                between their means.
+        """
+        words, model = self.corpus.vocabulary, self.model()
         ends = [torch.tensor([words.encode(s.split(), markers=True)]) for s in (a, b)]
-        written = self.model().interpolate(*ends, steps)[:, 0]
+        if sample_seed is None:
+            written = model.interpolate(*ends, steps)[:, 0]
+        else:
+            generator = torch.Generator().manual_seed(sample_seed)
+            first, last = (rsample(model.encode(end), (), generator) for end in ends)
+            share = torch.linspace(0, 1, check_whole("steps", steps, 1))[:, None]
+            written = model.decode((1 - share) * first + share * last)
         return [" ".join(words.decode(s)) for s in written]
 
 
@@ -189,7 +205,7 @@ def run(
         >>> sorted(r.metrics)[:3]
         ['au', 'cu_pq', 'cu_qp']
     """
-    config = resolve(method, data=data, profile=profile, seed=seed, **overrides)
+    config = resolve(method, data=check_data(data), profile=profile, seed=seed, **overrides)
     return run_config(config, store=store or default_store(), fresh=fresh, progress=progress)
 
 

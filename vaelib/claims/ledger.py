@@ -151,14 +151,14 @@ def _printed_means(claim: Claim, printed: Evidence) -> dict[str, float]:
 
 
 def _tables(results: pd.DataFrame, declared: Grid) -> Iterator[tuple[str, str, Evidence]]:
-    """The results of each profile and data set, fresh runs before stale ones."""
-    if results.empty:
-        return
-    for key, rows in results.groupby(["profile", "data"], sort=False):
-        profile, data = map(str, key)
+    """The results of each profile and data set, planned ones without a run included."""
+    groups = [] if results.empty else results.groupby(["profile", "data"], sort=False)
+    found = {(str(profile), str(data)): rows for (profile, data), rows in groups}
+    for profile, data in dict.fromkeys([*declared, *found]):
+        rows = found.get((profile, data), pd.DataFrame(columns=["label"]))
         labels = declared.get((profile, data))
         grid = None if labels is None else frozenset(labels) | frozenset(rows["label"])
-        yield profile, data, Evidence(_fresh(rows), grid)
+        yield profile, data, Evidence(_fresh(rows) if len(rows) else rows, grid)
 
 
 def _toys(toy: pd.DataFrame | None, profiles: list[str]) -> Iterator[tuple[str, str, Evidence]]:

@@ -20,6 +20,10 @@ def check_posteriors(mu: Tensor, logvar: Tensor | None = None) -> None:
     Raises:
         VaelibError: A shape is wrong or a value is not finite.
     """
+    if not all(
+        isinstance(x, Tensor) and x.is_floating_point() for x in (mu, logvar) if x is not None
+    ):
+        raise VaelibError("give posteriors [N, D] as tensors of floating-point numbers.")
     if mu.dim() != 2 or 0 in mu.shape:
         raise VaelibError(f"mu has shape {list(mu.shape)}; give posterior means [N, D].")
     if logvar is not None and logvar.shape != mu.shape:
@@ -41,10 +45,17 @@ def kl_normal(mu: Tensor, logvar: Tensor) -> Tensor:
     Returns:
         Nats `[N, D]`, never negative; sum over D for the rate of an example. Differentiable.
 
+    Raises:
+        VaelibError: The shapes differ.
+
     Example:
         >>> kl_normal(torch.tensor([[1.0, 0.0]]), torch.zeros(1, 2)).tolist()
         [[0.5, 0.0]]
     """
+    if mu.shape != logvar.shape:
+        raise VaelibError(
+            f"logvar has shape {list(logvar.shape)} and mu {list(mu.shape)}; make them equal."
+        )
     return 0.5 * (mu.square() + (torch.expm1(logvar) - logvar))
 
 

@@ -66,4 +66,5 @@ recipe(
     formula=r"\mathrm{JS}(q(z)\,\|\,p(z))\ \text{by a discriminator}",
     summary="The KL is replaced by a discriminator between samples of q(z) and p(z).",
     changes={"regulariser": "adversarial"},
+    options={"warmup_epochs": 0.0},  # weight 1 throughout
 )

@@ -28,7 +28,8 @@ class DensityGap(Term):
         aggregation_size: `|b|`, posteriors a group; 0 is the whole batch whatever its size.
         form: "marginal" sums the KL of each dimension (Eq. 11), "joint" is Eq. 9.
         indivisible: What training does with a batch that it does not divide: "skip" it, as the
-            paper says, or treat it as one group ("whole"), as the released code does (T5).
+            paper says of |b| = 32, or take it as one group ("whole"), as the released code does
+            (T5). Validation always takes it as one group.
 
     Raises:
         VaelibError: A value out of range.
@@ -88,13 +89,17 @@ def density_gap(
         Scalar in nats, differentiable in `mu` and `logvar` through samples and densities.
 
     Raises:
-        VaelibError: The size does not divide n, no sample, or an unknown form.
+        VaelibError: The shapes differ, the size does not divide n, no sample, an unknown form.
 
     Example:
         >>> mu = torch.zeros(8, 2)
         >>> bool(density_gap(mu, mu).abs() < 1e-6)
         True
     """
+    if mu.dim() != 2 or mu.shape != logvar.shape:
+        raise VaelibError(
+            f"mu has shape {list(mu.shape)} and logvar {list(logvar.shape)}; give both as [n, D]."
+        )
     size = aggregation_size or mu.shape[0]
     if size < 1 or mu.shape[0] % size:
         raise VaelibError(

@@ -65,4 +65,5 @@ recipe(
     formula=r"\mathrm{MMD}_k(q(z), p(z))",
     summary="The KL is replaced by a kernel distance between samples of q(z) and p(z).",
     changes={"regulariser": "mmd"},
+    options={"warmup_epochs": 0.0},  # weight 1 throughout
 )
