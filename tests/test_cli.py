@@ -97,6 +97,25 @@ def test_parse_parameters() -> None:
             parse_parameters(wrong)
 
 
+# ---------------------------------------------------------------- diagnosis
+
+
+def test_diagnose_a_file(at: Path, vaelib: Command) -> None:
+    mu = np.tile([[0.0, -1.0], [0.0, 1.0]], (50, 1))
+    np.savez(at / "q.npz", mu=mu, logvar=np.zeros((100, 2)))
+    code, out, err = vaelib("diagnose", "q.npz")
+    assert (code, err) == (0, "")
+    assert "Partial collapse: 1 of 2 dimensions are active; the others (0)" in out
+    assert "Holes: in 1 of 2 dimensions" in out
+    assert re.search(r"\n *1 .* yes +no +wide\n$", out)
+    code, out, _ = vaelib("diagnose", "q.npz", "--json")
+    found = json.loads(out)
+    assert (found["collapse"], found["au"], found["cu_pq"]) == ("partial", 1, 1)
+    assert found["nll_elbo"] is None
+    assert [row["dimension"] for row in found["units"]] == [0, 1]
+    assert found["units"][1]["active"] is True
+
+
 # ---------------------------------------------------------------- listings
 
 
@@ -203,6 +222,8 @@ def test_cells() -> None:
         ("runs --data nosuch", "unknown data set"),
         ("runs --profile nosuch", "unknown profile"),
         ("runs gc", "--stale"),
+        ("diagnose posterior.pt", "unknown ending of a file of posteriors '.pt'"),
+        ("diagnose nowhere.npz", "nowhere.npz"),
         ("book run", "notebook"),
         ("book scan nowhere", "nowhere"),
         ("book serve", "no book"),

@@ -18,7 +18,12 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 LOCKS = sorted((ROOT / "constraints").glob("py*.txt"))
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 # Import name -> the name it is installed by, where they differ.
-DISTRIBUTIONS = {"yaml": "pyyaml", "bs4": "beautifulsoup4", "jupyter_book": "jupyter-book"}
+DISTRIBUTIONS = {
+    "bs4": "beautifulsoup4",
+    "jupyter_book": "jupyter-book",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 OPTIONAL = {"plots"}  # needs its extra as a whole; nothing else imports it at its top
 # Written in two parts, so that this file does not name them either.
 HOSTS = [

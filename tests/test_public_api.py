@@ -26,6 +26,7 @@ PROMISED = {
         "distinct": ["sentences", "n"],
         "rouge_l": ["reference", "hypothesis", "variant"],
         "importance_weighted_nll": ["model", "batch", "samples", "generator"],
+        "bleu": ["hypotheses", "references", "order"],
     },
     "objectives": {
         "density_gap": ["mu", "logvar", "samples", "aggregation_size", "form", "generator"]

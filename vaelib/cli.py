@@ -4,6 +4,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -162,6 +163,28 @@ def evaluate(
     again = evaluated_anew(store, entry, parse_settings(settings, ()))
     shown = ("name", "value", "unit", "estimator", "samples", "bound")
     _print_run(again or Run(entry, store), as_json, shown)
+
+
+@app.command()
+def diagnose(
+    file: Annotated[Path, typer.Argument(help="An .npz or .csv with mu and logvar.")],
+    as_json: Json = False,
+) -> None:
+    """Say whether a model has collapsed, and whether its latent space has holes.
+
+    For models trained anywhere. The file holds means and log variances of q(z|x) on a set of
+    examples: arrays mu and logvar in an .npz, columns mu_0, mu_1, ... and logvar_0, ... in a .csv;
+    log_likelihoods, log p(x|z) of each example, adds the ELBO.
+    """
+    from vaelib import _listings
+    from vaelib.diagnose import diagnose as examine
+    from vaelib.diagnose import read_posteriors
+
+    found = examine(**read_posteriors(file)).to_dict()
+    if as_json:
+        _listings.print_json(found)
+    else:
+        _listings.print_table(found["units"], "\n".join([*found["summary"], ""]))
 
 
 # ---------------------------------------------------------------- studies and claims

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vaelib.metrics.bleu import bleu, self_bleu
 from vaelib.metrics.catalogue import METRICS, MetricSpec
 from vaelib.metrics.closed_form import (
     check_posteriors,
@@ -19,6 +20,7 @@ from vaelib.metrics.closed_form import (
     kl_normal,
     mutual_posterior_divergence,
 )
+from vaelib.metrics.generation import forward_perplexity, reverse_perplexity
 from vaelib.metrics.information import mutual_information, mutual_information_from
 from vaelib.metrics.likelihood import (
     distortion,
@@ -27,27 +29,39 @@ from vaelib.metrics.likelihood import (
     prior_post_ll,
     rate,
 )
+from vaelib.metrics.neighbours import nearest_neighbours
+from vaelib.metrics.ngram import NGramModel, kneser_ney
 from vaelib.metrics.overlap import distinct, rouge_l
+from vaelib.metrics.probes import Labelled, linear_probe
 from vaelib.metrics.units import active_units, consistent_units, unit_divergences
 
 __all__ = [
     "METRICS",
+    "Labelled",
     "MetricSpec",
+    "NGramModel",
     "active_units",
+    "bleu",
     "check_posteriors",
     "conditional_entropy",
     "consistent_units",
     "distinct",
     "distortion",
+    "forward_perplexity",
     "importance_weighted_nll",
     "kl_normal",
+    "kneser_ney",
+    "linear_probe",
     "mutual_information",
     "mutual_information_from",
     "mutual_posterior_divergence",
+    "nearest_neighbours",
     "perplexity",
     "prior_post_ll",
     "rate",
+    "reverse_perplexity",
     "rouge_l",
+    "self_bleu",
     "unit_divergences",
 ]
 
