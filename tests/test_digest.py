@@ -100,6 +100,7 @@ def test_words_and_layout_change_nothing(edit: Edit, file: str, old: str, new: s
         ("data/grammar.py", "SEED = 20_230", "SEED = 20_231"),
         ("data/corpus.py", "counts.items() if n >= min_count", "counts.items() if n > min_count"),
         ("model.py", "return self.log_px - self.rate", "return self.log_px"),
+        ("distributions.py", "isinstance(base, FlowNormal):", "isinstance(base, Independent):"),
         ("schedules.py", "(1 - start) * step / length", "(1 - start) * step / (length + 1)"),
     ],
 )
@@ -119,6 +120,11 @@ def test_code_that_makes_numbers_changes_the_training_key(
         ("delta", "posteriors.py", "+ 1e-6", "+ 1e-5"),
         ("cyclic", "schedules.py", "int(self.late_restart and clock.epoch > 0)", "0"),
         ("bow", "objectives/bag_of_words.py", "log_p.sum(dim=1)", "log_p.mean(dim=1)"),
+        ("du", "posteriors_du.py", "torch.log(excess + ALPHA)", "torch.log(excess)"),
+        ("du", "strategies_warmup.py", "weight >= 1", "weight > 0"),
+        ("nf", "flows.py", "F.softplus(product) - 1", "F.softplus(product)"),
+        ("iaf", "flows.py", "- p.log_prob(z)", "+ p.log_prob(z)"),
+        ("iaf", "flows.py", "q.sampled_kl(p)", "2 * q.sampled_kl(p)"),
     ],
 )
 def test_a_part_changes_the_key_of_the_methods_that_use_it_alone(

@@ -13,6 +13,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from vaelib.bessel import log_sphere_area, mean_resultant_length
 from vaelib.errors import VaelibError
+from vaelib.flows import FlowNormal
 from vaelib.noise import fresh_generator, sampling_dtype, standard_normal
 from vaelib.sphere import HypersphericalUniform, VonMisesFisher, unit_vector
 
@@ -42,7 +43,8 @@ def rsample(
     """Draw reparameterised samples with an explicit source of randomness.
 
     Args:
-        q: `Normal`, `Independent(Normal)`, `VonMisesFisher` or `HypersphericalUniform`.
+        q: `Normal` or `FlowNormal`, `Independent` or not, `VonMisesFisher` or
+            `HypersphericalUniform`.
         sample_shape: Leading shape of the samples.
         generator: Source of randomness; None is a fresh one with seed 0.
 
@@ -55,6 +57,8 @@ def rsample(
     if isinstance(q, VonMisesFisher | HypersphericalUniform):
         return q.rsample(sample_shape, generator)
     base = q.base_dist if isinstance(q, Independent) else q
+    if isinstance(base, FlowNormal):
+        return base.rsample(sample_shape, generator)
     if not isinstance(base, Normal):
         raise VaelibError(
             f"cannot draw from {type(q).__name__} with a generator; use a Normal, "
