@@ -27,6 +27,7 @@ from vaelib.testing import (
 )
 
 POINTS = {"table": torch.arange(8), "categorical": torch.arange(8)}
+BLIND = {"none", "prior", "lm"}  # a language model's parts, which no gradient passes
 
 
 @pytest.mark.parametrize("name", list(METHODS))
@@ -39,17 +40,17 @@ def test_every_term_keeps_the_contract(name: str) -> None:
     check_term(name)
 
 
-@pytest.mark.parametrize("name", list(POSTERIORS))
+@pytest.mark.parametrize("name", [name for name in POSTERIORS if name not in BLIND])
 def test_every_posterior_family_keeps_the_contract(name: str) -> None:
     check_posterior(name)
 
 
-@pytest.mark.parametrize("name", list(ENCODERS))
+@pytest.mark.parametrize("name", [name for name in ENCODERS if name not in BLIND])
 def test_every_encoder_keeps_the_contract(name: str) -> None:
     check_encoder(name, POINTS.get(name))
 
 
-@pytest.mark.parametrize("name", list(DECODERS))
+@pytest.mark.parametrize("name", [name for name in DECODERS if name not in BLIND])
 def test_every_decoder_keeps_the_contract(name: str) -> None:
     check_decoder(name, POINTS.get(name))
 

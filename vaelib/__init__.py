@@ -46,7 +46,7 @@ __all__ = [
     "toy",
 ]
 _PLACES = {"Config": "config", "VaelibError": "errors", "VAE": "model", "Outputs": "model"}
-_PLACES |= dict.fromkeys(("METHODS", "TERMS", "Term", "recipe"), "objectives")
+_PLACES |= {"METHODS": "build", "TERMS": "build", "Term": "objectives", "recipe": "objectives"}
 _PLACES |= {"Run": "run", "run": "run", "Store": "store", "Study": "studies", "study": "sweep"}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 # Imported for what they register.
-from vaelib import posteriors_du, posteriors_flow, strategies_warmup  # noqa: F401
+from vaelib import posteriors_du, posteriors_flow, strategies_inner, strategies_warmup  # noqa: F401
 from vaelib.config import FIELDS, Config, check_config, check_value, profile_values
 from vaelib.data import Corpus, load
 from vaelib.data.datasets import data_name

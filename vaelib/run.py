@@ -32,7 +32,8 @@ from vaelib.errors import VaelibError
 from vaelib.evaluate import MEASURES, Pass, evaluate
 from vaelib.model import VAE
 from vaelib.store import Entry, Key, Store, default_store
-from vaelib.train import Training, Watch, fit, machine
+from vaelib.strategies_aggressive import fit_of
+from vaelib.train import Training, Watch, machine
 
 HISTORY_ROWS = 200
 _FRESH = "make the run (again) with fresh=True, or `vaelib train --fresh`"
@@ -41,7 +42,7 @@ _FRESH = "make the run (again) with fresh=True, or `vaelib train --fresh`"
 def key_of(config: Config) -> Key:
     """The name of the fact this config makes with today's code."""
     source = EMBEDDED.get(config.data, read_texts)
-    roots = [fit, build, load_data, build_corpus, source, *parts(config)]
+    roots = [fit_of(config), build, load_data, build_corpus, source, *parts(config)]
     training = code_digest(roots, _own_texts(config.data))
     measures = [MEASURES[name] for name in config.metrics]
     return Key(
@@ -293,7 +294,7 @@ def _with_weights(model: VAE, path: Path) -> VAE:
 def _train(config: Config, corpus: Corpus, folder: Path, watch: Watch | None) -> dict[str, Any]:
     """Train to the end and keep weights and history; the record's part about training."""
     begun = time.time()
-    training = fit(config, corpus, folder, watch)
+    training = fit_of(config)(config, corpus, folder, watch)
     weights = {k: v.contiguous().cpu() for k, v in training.built.model.state_dict().items()}
     with files.atomic(folder / files.WEIGHTS) as file:
         file.write(safetensors.torch.save(weights))

@@ -29,7 +29,8 @@ from vaelib.posteriors import POSTERIORS, GaussianPosterior
 from vaelib.priors import PRIORS
 from vaelib.run import run_config
 from vaelib.store import STATE, Store
-from vaelib.train import Training, fit, run_epoch, validate
+from vaelib.strategies_aggressive import TRAININGS, fit_of
+from vaelib.train import Training, run_epoch, validate
 
 SHAPE = Shape(vocab_size=12, embedding_dim=6, hidden_dim=8, latent_dim=4)
 SIZE, LENGTH = 8, 6
@@ -216,7 +217,7 @@ def check_method(name: str, **overrides: Any) -> None:
     _check_step(name, built, corpus.train.gather(corpus.train.buckets(SIZE)[-1]))
     batches = [corpus.valid.gather(i) for i in corpus.valid.buckets(config.batch_size)]
     with tempfile.TemporaryDirectory() as place:
-        whole = fit(config, corpus, Path(place, "whole"))
+        whole = fit_of(config)(config, corpus, Path(place, "whole"))
         before, after = (
             validate(b, batches, make_generator(0, "testing/valid"))["distortion"]
             for b in (build(config, len(corpus.vocabulary)), whole.built)
@@ -252,7 +253,7 @@ class _Interrupt(Exception):
 
 def _interrupted(config: Config, corpus: Corpus, place: Path) -> Training:
     """Stop in the middle of the first epoch, then go on with a new `Training`."""
-    training = Training(config, corpus)
+    training = TRAININGS.get(config.strategy, Training)(config, corpus)
     stop_at = max(1, len(training.batches) // 2)
 
     def watch(phase: str, done: int, total: int, values: dict[str, float]) -> None:
@@ -263,7 +264,7 @@ def _interrupted(config: Config, corpus: Corpus, place: Path) -> Training:
     try:
         run_epoch(training, place / STATE, watch)
     except _Interrupt:
-        return fit(config, corpus, place)
+        return fit_of(config)(config, corpus, place)
     raise AssertionError(f"{config.method}: the run was over before it could be interrupted")
 
 
