@@ -253,7 +253,7 @@ def find_run(store: Store, name: str) -> Entry:
     found = [entry for entry in store.entries() if meant(entry)]
     trained = list(dict.fromkeys(entry.key.trained for entry in found))
     if len(trained) > 1:
-        some = ", ".join(trained[:3]) + ", ..." * (len(trained) > 3)
+        some = ", ".join(trained[:5]) + ", ..." * (len(trained) > 5)
         raise VaelibError(f"{name!r} is the beginning of {len(trained)} runs: {some}.")
     begun = [one for one in store.unfinished() if one in (name, Path(name).name)]
     if not found:
