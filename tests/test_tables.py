@@ -404,3 +404,10 @@ def test_statistics_stand_as_published_and_obtained() -> None:
         **dict.fromkeys(("valid", "test", "sd length"), "- | -"),
         "vocabulary": "9990 | -",
     }
+
+
+def test_sentences_in_a_table_are_not_squeezed() -> None:
+    page = tables.show(pd.DataFrame({"a": ["short"], "b": ["a sentence of many words " * 3]}))
+    html = page._repr_html_()
+    assert html.count('<td class="long">') == 1
+    assert "<td>short</td>" in html

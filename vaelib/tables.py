@@ -1,6 +1,7 @@
 """Tables for pages and papers: published beside obtained, with verdicts and provenance."""
 
 import html
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,6 +212,7 @@ class Shown:
     def _repr_html_(self) -> str:
         """A box that scrolls sideways; no colours, so that light and dark pages both fit."""
         body = _words(self.table).to_html(border=0, index=False)
+        body = re.sub(r"<td>(?=[^<]{40})", '<td class="long">', body)  # not squeezed, see the style
         head = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         body = body.replace("<thead>", f"{head}<thead>", 1)
         body = body.replace(" | ", "&nbsp;|&nbsp;").replace(" ± ", "&nbsp;±&nbsp;")
