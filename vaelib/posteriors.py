@@ -157,7 +157,7 @@ class VonMisesFisherPosterior(nn.Module):
     def __init__(self, in_features: int, shape: Shape, *, kappa: float = 25.0) -> None:
         super().__init__()
         if not 0 < kappa <= 10_000:
-            raise VaelibError(f"kappa={kappa}: give a concentration above 0, at most 10,000.")
+            raise VaelibError(f"kappa={kappa}: it must be positive, and at most 10,000.")
         if shape.latent_dim < 2:
             raise VaelibError("latent_dim=1: a sphere needs 2 or more.")
         self.linear = nn.Linear(in_features, shape.latent_dim, bias=False)
