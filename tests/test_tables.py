@@ -407,7 +407,8 @@ def test_statistics_stand_as_published_and_obtained() -> None:
 
 
 def test_sentences_in_a_table_are_not_squeezed() -> None:
-    page = tables.show(pd.DataFrame({"a": ["short"], "b": ["a sentence of many words " * 3]}))
+    words = "a sentence of many words "
+    page = tables.show(pd.DataFrame({"a": ["short"], "b": [words * 3], "c": [words * 9]}))
     html = page._repr_html_()
-    assert html.count('<td class="long">') == 1
+    assert (html.count('<td class="long">'), html.count('<td class="text">')) == (1, 1)
     assert "<td>short</td>" in html

@@ -212,7 +212,8 @@ class Shown:
     def _repr_html_(self) -> str:
         """A box that scrolls sideways; no colours, so that light and dark pages both fit."""
         body = _words(self.table).to_html(border=0, index=False)
-        body = re.sub(r"<td>(?=[^<]{40})", '<td class="long">', body)  # not squeezed, see the style
+        for least, kind in ((200, "text"), (40, "long")):  # columns the style does not squeeze
+            body = re.sub(rf"<td>(?=[^<]{{{least}}})", f'<td class="{kind}">', body)
         head = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
         body = body.replace("<thead>", f"{head}<thead>", 1)
         body = body.replace(" | ", "&nbsp;|&nbsp;").replace(" ± ", "&nbsp;±&nbsp;")
