@@ -12,7 +12,7 @@ from vaelib.objectives.base import TERMS, Term, recipe
 
 @TERMS.register("mmd")
 class MMD(Term):
-    """MMD with an inverse multiquadratic kernel of one scale, C = 2D.
+    """MMD summed over inverse multiquadratic kernels; here of one scale, C = 2D.
 
     Args:
         shape: Sizes; D sets the kernel's scale.
@@ -32,27 +32,34 @@ class MMD(Term):
                 f"mmd_samples={mmd_samples}, mmd_weight={mmd_weight}: give 1 to 1,000 samples and "
                 "a weight of at least 0."
             )
-        self.scale = 2.0 * shape.latent_dim
+        self.scales: tuple[float, ...] = (2.0 * shape.latent_dim,)
         self.samples, self.weight = mmd_samples, mmd_weight
 
     def forward(self, outputs: Outputs, generator: torch.Generator) -> Tensor:
         """The discrepancy, a scalar (no unit; it stands where a divergence would)."""
         q = rsample(outputs.q, (self.samples,), generator).flatten(0, 1)
         p = rsample(outputs.p, (q.shape[0],), generator)
-        within = _within(q, self.scale) + _within(p, self.scale)
-        return self.weight * (within - 2 * _kernel(q, p, self.scale).mean())
+        within_q, within_p, across = _distances(q, q), _distances(p, p), _distances(q, p)
+        total = q.new_zeros(())
+        for scale in self.scales:
+            within = _off_diagonal(within_q, scale) + _off_diagonal(within_p, scale)
+            total = total + within - 2 * _kernel(across, scale).mean()
+        return self.weight * total
 
 
-def _kernel(a: Tensor, b: Tensor, scale: float) -> Tensor:
-    """Inverse multiquadratic kernel [n, m] between points [n, D] and [m, D]."""
-    distance = (a.unsqueeze(1) - b.unsqueeze(0)).square().sum(dim=-1)
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    """Squared distances [n, m] between points [n, D] and [m, D]."""
+    return (a.unsqueeze(1) - b.unsqueeze(0)).square().sum(dim=-1)
+
+
+def _kernel(distance: Tensor, scale: float) -> Tensor:
+    """Inverse multiquadratic kernel of squared distances."""
     return scale / (1e-9 + scale + distance)
 
 
-def _within(a: Tensor, scale: float) -> Tensor:
-    """Mean kernel over ordered pairs of different points of one set [n, D]."""
-    n = a.shape[0]
-    kernel = _kernel(a, a, scale)
+def _off_diagonal(distance: Tensor, scale: float) -> Tensor:
+    """Mean kernel over ordered pairs of different points of one set, from distances [n, n]."""
+    n, kernel = len(distance), _kernel(distance, scale)
     return (kernel.sum() - kernel.diagonal().sum()) / max(1, n * (n - 1))
 
 
