@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 
 from vaelib.errors import VaelibError
 from vaelib.metrics.ngram import Sentences, check_sentences
+from vaelib.metrics.overlap import check_order, ngrams
 
 _NO_MATCH = 0.1  # counted in place of no match in Self-BLEU, as Texygen does
 
@@ -34,7 +35,7 @@ def bleu(hypotheses: Sentences, references: Sentences, order: int) -> float:
         >>> bleu([["a", "b", "x", "x"]], [["a", "b", "x", "c"]], 1)
         75.0
     """
-    _check_order(order)
+    check_order(order)
     check_sentences(hypotheses, "hypotheses")
     check_sentences(references, "references")
     if len(hypotheses) != len(references):
@@ -44,8 +45,8 @@ def bleu(hypotheses: Sentences, references: Sentences, order: int) -> float:
         )
     matched = total = 0
     for hypothesis, reference in zip(hypotheses, references, strict=True):
-        found = _ngrams(hypothesis, order)
-        matched += (found & _ngrams(reference, order)).total()
+        found = Counter(ngrams(hypothesis, order))
+        matched += (found & Counter(ngrams(reference, order))).total()
         total += found.total()
     if not matched:
         return 0.0
@@ -70,7 +71,7 @@ def self_bleu(sentences: Sentences, order: int = 4) -> float:
     Raises:
         VaelibError: `order` is below 1, there are fewer than two sentences, or one is a string.
     """
-    _check_order(order)
+    check_order(order)
     check_sentences(sentences, "sentences")
     if len(sentences) < 2:
         raise VaelibError("Self-BLEU compares sentences with one another; give at least two.")
@@ -80,15 +81,6 @@ def self_bleu(sentences: Sentences, order: int = 4) -> float:
     for i, sentence in enumerate(sentences):
         total += _sentence_bleu([found[i] for found in matches], len(sentence), lengths)
     return 100 * total / len(sentences)
-
-
-def _check_order(order: int) -> None:
-    if order < 1:
-        raise VaelibError(f"order={order}: an n-gram has at least one word; raise order.")
-
-
-def _ngrams(tokens: Sequence[Hashable], n: int) -> Counter[tuple[Hashable, ...]]:
-    return Counter(zip(*(tokens[i:] for i in range(n)), strict=False))
 
 
 def _words(sentences: Sentences) -> int:
@@ -102,7 +94,7 @@ def _brevity(length: int, reference: int) -> float:
 
 def _matches_with_others(sentences: Sentences, n: int) -> list[int]:
     """For each sentence, n-grams that another one has, at most as often as any one of those."""
-    counted = [_ngrams(sentence, n) for sentence in sentences]
+    counted = [Counter(ngrams(sentence, n)) for sentence in sentences]
     best: dict[tuple[Hashable, ...], tuple[int, int, int]] = {}  # most, whose, most of the rest
     for i, counts in enumerate(counted):
         for gram, count in counts.items():

@@ -8,6 +8,7 @@ import numpy as np
 
 from vaelib.errors import VaelibError
 from vaelib.metrics.likelihood import perplexity
+from vaelib.metrics.overlap import check_order
 
 Sentences = Sequence[Sequence[Hashable]]
 
@@ -149,8 +150,7 @@ def kneser_ney(sentences: Sentences, order: int = 5) -> NGramModel:
         >>> bool(model.perplexity([["a", "b"]]) < model.perplexity([["b", "a"]]))
         True
     """
-    if order < 1:
-        raise VaelibError(f"order={order}: an n-gram has at least one word; raise order.")
+    check_order(order)
     check_sentences(sentences, "training sentences")
     words = {
         word: i for i, word in enumerate(dict.fromkeys(chain.from_iterable(sentences)), _FIRST)

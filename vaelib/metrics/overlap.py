@@ -1,6 +1,6 @@
 """Word overlap between texts: Rouge-L in two variants, distinct n-grams."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import Literal
 
 from vaelib.errors import VaelibError, check_name
@@ -25,10 +25,24 @@ def distinct(sentences: Iterable[Sequence[Hashable]], n: int) -> float:
         >>> distinct([["a", "b", "a"], ["a"]], 1)
         0.5
     """
-    if n < 1:
-        raise VaelibError(f"n={n}: an n-gram has at least one word; raise n.")
-    grams = [tuple(s[i : i + n]) for s in sentences for i in range(len(s) - n + 1)]
+    check_order(n, "n")
+    grams = [gram for sentence in sentences for gram in ngrams(sentence, n)]
     return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def check_order(n: int, name: str = "order") -> None:
+    """Refuse a length of n-grams below 1; `name` is what the caller calls it.
+
+    Raises:
+        VaelibError: n is below 1.
+    """
+    if n < 1:
+        raise VaelibError(f"{name}={n}: an n-gram has at least one word; raise {name}.")
+
+
+def ngrams(tokens: Sequence[Hashable], n: int) -> Iterator[tuple[Hashable, ...]]:
+    """The n-grams of a sentence in order; none where it is shorter."""
+    return zip(*(tokens[i:] for i in range(n)), strict=False)
 
 
 def rouge_l(reference: Sequence[str], hypothesis: Sequence[str], variant: Variant = "lcs") -> float:
