@@ -1,5 +1,6 @@
 """Active and consistent units: closed forms on both sides of every threshold."""
 
+import inspect
 import math
 
 import pytest
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from vaelib.errors import VaelibError
 from vaelib.metrics import active_units, consistent_units, unit_divergences
+from vaelib.metrics.units import ACTIVE, CONSISTENT
 
 VARIANCES = torch.tensor([[0.3, 0.5, 0.9, 1.0, 1.5, 4.0]], dtype=torch.float64)
 
@@ -116,3 +118,8 @@ def test_unknown_names_are_refused() -> None:
         consistent_units(mu, logvar, direction="pq")
     with pytest.raises(VaelibError, match="did you mean 'quadrature'"):
         consistent_units(mu, logvar, method="quadratur")
+
+
+def test_the_named_thresholds_are_the_defaults() -> None:
+    for function, threshold in ((active_units, ACTIVE), (consistent_units, CONSISTENT)):
+        assert inspect.signature(function).parameters["threshold"].default == threshold

@@ -19,9 +19,8 @@ from torch import Tensor
 from vaelib.errors import VaelibError, check_name
 from vaelib.metrics.closed_form import check_posteriors, kl_normal
 from vaelib.metrics.information import mutual_information
-from vaelib.metrics.units import active_units, unit_divergences
+from vaelib.metrics.units import ACTIVE, CONSISTENT, active_units, unit_divergences
 
-ACTIVE, CONSISTENT = 0.01, 0.03  # thresholds of AU (variance) and CU (nats)
 NOTHING = 0.1  # nats of mutual information below which a model is called collapsed
 NEAR_BOUND = 0.5  # nats below ln N from where the mutual information says "at least"
 _DRAWS = 10_000  # latent samples behind the mutual information, at least

@@ -13,6 +13,7 @@ from vaelib.metrics.closed_form import check_posteriors
 Direction = Literal["p||q", "q||p"]
 Method = Literal["quadrature", "monte_carlo"]
 
+ACTIVE, CONSISTENT = 0.01, 0.03  # default thresholds of AU (a variance) and CU (nats)
 _REACH = 6.0  # the prior is integrated over [-6, 6]
 _TAIL = 8.0  # standard deviations kept on either side of every posterior mean
 _MAX_POINTS = 4_001

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from vaelib.errors import VaelibError
 from vaelib.metrics import kl_normal, unit_divergences
+from vaelib.metrics.units import ACTIVE, CONSISTENT
 from vaelib.plots import style
 from vaelib.plots.style import Picture, styled
 from vaelib.toy import METHODS, Snapshot
@@ -19,7 +20,6 @@ from vaelib.toy import METHODS, Snapshot
 Panel = tuple[str, Any, Any]  # label, mu [N, D], logvar [N, D]
 EXTENT, SIZE, BRIGHTEST = 5.0, 500, 0.25
 PAIRS = ((0, 1), (6, 7), (12, 13), (18, 19), (24, 25), (30, 31))
-AU, CU = 0.01, 0.03  # the thresholds of B.6 and B.7, nats for the latter
 _CIRCLES = "dotted circles: one, two and three standard deviations of the prior N(0, I)"
 _TITLES = {"vae": "VAE", "ae": "AE", "aae": "AAE", "wae": "WAE", "dg": "DG-VAE"}
 
@@ -282,11 +282,11 @@ def activity(panels: Iterable[Panel]) -> Picture:
             ranks = np.arange(1, len(values) + 1)
             axes.plot(ranks, values, label=style.pretty(label), markersize=4, **look.keywords())
     titles = (
-        f"variance of the mean\n(active from {AU} up)",
+        f"variance of the mean\n(active from {ACTIVE} up)",
         "KL(q(z|x) ‖ p), mean over\nthe data (nats)",
-        f"KL(p ‖ q(z)) (nats)\n(consistent below {CU})",
+        f"KL(p ‖ q(z)) (nats)\n(consistent below {CONSISTENT})",
     )
-    for axes, title, threshold in zip(grid, titles, (AU, None, CU), strict=True):
+    for axes, title, threshold in zip(grid, titles, (ACTIVE, None, CONSISTENT), strict=True):
         axes.set(title=title, xlabel="dimension, by rank")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         if threshold:
