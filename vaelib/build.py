@@ -125,7 +125,8 @@ def _try(config: str, *_: type) -> None:
     noise = torch.Generator().manual_seed(0)
     try:
         built = build(tiny, 5)
-        for batch in (x, x[:1])[: 2 if tiny.min_batch < 2 and built.objective.accepts(1) else 1]:
+        alone = tiny.min_batch < 2 and built.objective.accepts(1)
+        for batch in (x, x[:1]) if alone else (x,):
             outputs = built.model(batch[:, 1] if tiny.data == "toy" else batch, noise)
             loss, _values = built.objective(outputs, built.schedule.final, noise)
             why = why or ("" if loss.isfinite() else "the loss is not finite")

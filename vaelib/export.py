@@ -136,8 +136,9 @@ def _half(path: Path) -> bytes:
 
 def _there(path: Path, content: bytes) -> bool:
     """Whether a file holds this already; arrays may be compressed by another version of zlib."""
-    same = path.is_file() and path.read_bytes() == content
-    return same or (path.is_file() and path.suffix == ".npz" and _equal(path, content))
+    if not path.is_file():
+        return False
+    return path.read_bytes() == content or (path.suffix == ".npz" and _equal(path, content))
 
 
 def _equal(path: Path, content: bytes) -> bool:
