@@ -24,7 +24,7 @@ from vaelib.objectives import METHODS
 from vaelib.published import published
 from vaelib.strategies import STRATEGIES
 from vaelib.studies import Study
-from vaelib.testing import sentences
+from vaelib.testing import sentences, usual_data
 
 
 def smoke(method: str = "vae", **changes: Any) -> Config:
@@ -34,7 +34,8 @@ def smoke(method: str = "vae", **changes: Any) -> Config:
 @pytest.mark.parametrize("profile", list(profiles()))
 @pytest.mark.parametrize("method", list(METHODS))
 def test_every_method_resolves_at_every_profile(method: str, profile: str) -> None:
-    config = resolve(method, data="ptb", profile=profile)
+    data = usual_data(method)
+    config = resolve(method, data="ptb" if data == "grammar" else data, profile=profile)
     assert (config.method, config.profile) == (method, profile)
     assert Config.from_dict(config.to_dict()) == config
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import vaelib
-from vaelib import METHODS, TERMS, Outputs, Term, VaelibError, recipe
+from vaelib import METHODS, TERMS, Outputs, Term, VaelibError, _listings, recipe
 from vaelib.build import resolve
 from vaelib.decoders import DECODERS, LSTMDecoder
 from vaelib.encoders import ENCODERS, LSTMEncoder
@@ -26,8 +26,15 @@ from vaelib.testing import (
     sentences,
 )
 
-POINTS = {"table": torch.arange(8), "categorical": torch.arange(8)}
-BLIND = {"none", "prior", "lm"}  # a language model's parts, which no gradient passes
+IMAGES = torch.rand(8, 64, generator=torch.Generator().manual_seed(0)).round()
+EXAMPLES = {  # of parts that do not read sentences
+    **dict.fromkeys(("table", "categorical"), torch.arange(8)),
+    **dict.fromkeys(("conv", "resnet", "pixelcnn"), IMAGES),
+    "pair_bigru": torch.cat([sentences(8, 5), sentences(8, 6)], dim=1),
+}
+# A language model's parts, which no gradient passes; and decoders that are only part of a model
+# (tests/test_conditional.py).
+BLIND = {"none", "prior", "lm", "gru_lm", "conditional_gru", "seq2seq_gru"}
 
 
 @pytest.mark.parametrize("name", list(METHODS))
@@ -47,12 +54,12 @@ def test_every_posterior_family_keeps_the_contract(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in ENCODERS if name not in BLIND])
 def test_every_encoder_keeps_the_contract(name: str) -> None:
-    check_encoder(name, POINTS.get(name))
+    check_encoder(name, EXAMPLES.get(name))
 
 
 @pytest.mark.parametrize("name", [name for name in DECODERS if name not in BLIND])
 def test_every_decoder_keeps_the_contract(name: str) -> None:
-    check_decoder(name, POINTS.get(name))
+    check_decoder(name, EXAMPLES.get(name))
 
 
 @pytest.mark.parametrize(
@@ -85,6 +92,14 @@ def test_terms_keep_the_contract_with_other_options(name: str, options: dict) ->
         ("cyclic", {"late_restart": True}),
         ("vae", {"optimizer": "sgd", "lr": 0.5}),
         ("vae", {"select": "elbo", "decay_reference": "last_batch", "patience": 0}),
+        ("vae", {"select": "nll", "lr_schedule": "steps", "lr_from": 4, "lr_every": 3}),
+        ("vae", {"track": ["mpd", "mi_in_batch"], "backbone": "gru", "batching": "mixed"}),
+        ("vae", {"backbone": "cnn", "schedule": "delayed"}),
+        ("dg", {"backbone": "transformer"}),
+        ("bn", {"data": "digits"}),
+        ("vae", {"data": "digits", "backbone": "resnet", "pixelcnn_depth": 3, "train_size": 64}),
+        ("dg", {"data": "pairs"}),
+        ("lagging", {"data": "digits", "train_size": 64, "binarisation": "fixed"}),
     ],
 )
 def test_switches_keep_the_contract(method: str, options: dict) -> None:
@@ -216,6 +231,11 @@ def nudge() -> Iterator[str]:
 def test_a_method_of_ones_own_is_one_class_and_one_recipe(nudge: str, tmp_path: Path) -> None:
     assert nudge in METHODS
     assert METHODS["Nudge-VAE"].differs == "regulariser=nudge_term, strength=0.2"
+    (listed,) = (row for row in _listings.methods() if row["name"] == nudge)
+    assert (listed["aliases"], listed["differs_from_vae"]) == (
+        ["Nudge-VAE"],
+        METHODS[nudge].differs,
+    )
     config = resolve("Nudge-VAE", data="grammar", profile="smoke", strength=0.3)
     assert (config.method, config.options["strength"]) == ("nudge", 0.3)
     with pytest.raises(VaelibError, match="did you mean 'strength'"):

@@ -106,7 +106,7 @@ def test_interpolation_starts_and_ends_at_the_reconstructions(method: str) -> No
 
 def test_interpolation_walks_between_the_means(monkeypatch: pytest.MonkeyPatch) -> None:
     model, x, seen = model_of("vae"), sentences(4, 5, 30), []
-    monkeypatch.setattr(model, "decode", lambda z: seen.append(z) or z)
+    monkeypatch.setattr(model, "decode", lambda z, x: seen.append(z) or z)
     model.interpolate(x[:2], x[2:], steps=3)
     mu = model.encode(x).mean
     assert torch.allclose(seen[0].view(3, 2, 4)[1], (mu[:2] + mu[2:]) / 2, atol=1e-6)

@@ -82,9 +82,7 @@ def test_z_reaches_every_step(decoder: LSTMDecoder, z: Tensor) -> None:
         decoder.to_cell.weight.zero_()
         decoder.lstm.weight_hh_l0.zero_()
         decoder.lstm.bias_ih_l0[7:14] = -60.0  # the forget gate is shut: no memory at all
-    inputs = torch.cat([decoder.embedding(torch.full((5, 6), 4)), z[:, None].expand(-1, 6, -1)], 2)
-    output, _ = decoder.lstm(inputs)
-    scores = decoder.logits(output, z)
+    scores = decoder.eval().logits(decoder.features(torch.full((5, 6), 4), z, None))
     assert torch.allclose(scores, scores[:, :1].expand_as(scores), atol=1e-12)
     assert (scores[0] - scores[1]).abs().amax(1).min() > 0.01
 
@@ -147,9 +145,9 @@ def test_greedy_writing_takes_the_best_word_at_every_step(decoder: LSTMDecoder, 
         for word in row.tolist():
             if word == 0:
                 break
-            every = torch.tensor([[*prefix, w] for w in range(13)])
-            scores = decoder(every, code.expand(13, -1))
-            assert scores.argmax().item() == word
+            every = torch.tensor([[*prefix, w] for w in range(1, 13)])  # 0 is padding, for free
+            scores = decoder(every, code.expand(12, -1))
+            assert scores.argmax().item() + 1 == word
             prefix.append(word)
 
 

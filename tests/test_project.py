@@ -19,6 +19,7 @@ LOCKS = sorted((ROOT / "constraints").glob("py*.txt"))
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 # Import name -> the name it is installed by, where they differ.
 DISTRIBUTIONS = {
+    "PIL": "pillow",
     "bs4": "beautifulsoup4",
     "jupyter_book": "jupyter-book",
     "sklearn": "scikit-learn",

@@ -2,12 +2,14 @@
 
 import pytest
 
-from vaelib.build import PARTS
+from vaelib.backbones import BACKBONES
+from vaelib.build import PARTS, backbones_of, resolve
 from vaelib.errors import VaelibError, check_name
 from vaelib.evaluate import MEASURES
 from vaelib.metrics import METRICS
 from vaelib.objectives import METHODS
 from vaelib.registry import Registry
+from vaelib.testing import USUAL_DATA
 
 
 @pytest.fixture
@@ -97,3 +99,45 @@ def test_only_the_vae_does_not_differ_from_the_vae() -> None:
 
 def test_every_metric_that_is_computed_is_documented_and_the_other_way_round() -> None:
     assert set(MEASURES) == set(METRICS)
+
+
+PAPERS_NAMES = (
+    # DG-VAE, Tables 2 and Appendix A
+    "VAE AE beta-VAE β-VAE cyclic-VAE skip-VAE bow-VAE delta-VAE δ-VAE BN-VAE FB-VAE vMF-VAE "
+    "DG-VAE DG-vMF-VAE WAE AAE iVAE_MI "
+    # DU-VAE, Tables 1 to 3
+    "DU-VAE DU-IAF IAF+FB IAF+BN MAE SA-VAE Agg-VAE "
+    # VAE-MINE, Table 2
+    "LSTM-LM VAE-0.5 VAE-BOW InfoVAE CyclicalVAE LaggingVAE VAE-MINE "
+    # Coupled-VAE, Tables 1 to 9
+    "GRU-LM DAE vMF-VAE-kappa CNN-VAE WAE-NF VAE-NF CycAnn-VAE PreFB-VAE Lagging-VAE Coupled-VAE "
+    "Coupled-beta-VAE Coupled-vMF-VAE Coupled-CNN-VAE Coupled-WAE Coupled-VAE-NF Coupled-WAE-NF "
+    "Coupled-CycAnn-VAE Coupled-PreFB-VAE Coupled-Lagging-VAE GRU-encdec CVAE Coupled-CVAE"
+)
+
+
+@pytest.mark.parametrize("name", PAPERS_NAMES.split())
+def test_a_method_is_found_by_the_name_its_paper_gives_it(name: str) -> None:
+    assert name in METHODS
+    assert METHODS[name].name == METHODS.canonical(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", list(METHODS))
+def test_a_method_can_be_built_on_every_backbone_it_is_listed_with(name: str) -> None:
+    assert backbones_of(name)
+    for backbone in backbones_of(name):
+        data = USUAL_DATA[BACKBONES[backbone].reads]
+        config = resolve(name, data=data, profile="smoke", backbone=backbone)
+        assert config.backbone == backbone
+
+
+def test_a_backbone_for_other_data_is_refused() -> None:
+    with pytest.raises(VaelibError, match=r"'lstm' reads text, and digits holds images; take conv"):
+        resolve("vae", data="digits", profile="smoke", backbone="lstm")
+    with pytest.raises(VaelibError, match="BagOfWords needs text, and digits holds images"):
+        resolve("bow", data="digits", profile="smoke")
+    with pytest.raises(VaelibError, match="'skip' sets skip, which none of its parts has"):
+        resolve("skip", data="grammar", profile="smoke", backbone="gru")
+    with pytest.raises(VaelibError, match="LSTMEncoder reads padding as text"):
+        resolve("vae", data="grammar", profile="smoke", batching="mixed")

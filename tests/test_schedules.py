@@ -120,4 +120,11 @@ def test_the_cyclic_method_runs_to_its_end() -> None:
     assert config.schedule == "cyclic"
     assert not config.early_stop
     assert (config.options["cycles"], config.options["late_restart"]) == (5, False)
-    assert set(SCHEDULES) == {"linear", "cyclic"}
+    assert set(SCHEDULES) == {"linear", "cyclic", "delayed"}
+
+
+def test_cycles_may_begin_above_zero() -> None:
+    weights = trace(Cyclic(cycles=4, start=0.1), epochs=8, per_epoch=10)
+    assert weights[0] == pytest.approx(0.1 + 0.9 / 10)
+    assert weights[20] == pytest.approx(0.1 + 0.9 / 10)
+    assert min(weights) > 0.1

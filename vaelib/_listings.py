@@ -1,7 +1,7 @@
 """The rows that the commands list, and how rows are printed: as a table or as JSON."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich import box
@@ -10,6 +10,7 @@ from rich.table import Table
 
 from vaelib import pages
 from vaelib._formats import clean, to_json
+from vaelib.build import backbones_of
 from vaelib.claims.ledger import COLUMNS as CLAIM_COLUMNS
 from vaelib.claims.ledger import PAPERS as CLAIMING
 from vaelib.config import Config
@@ -31,7 +32,7 @@ _PIPE_WIDTH = 2000  # columns of a table that no terminal bounds
 
 
 def methods() -> list[Row]:
-    """Every method as its difference from the plain VAE."""
+    """Every method as its difference from the plain VAE; "table" is the toy's table of points."""
     return [
         {
             "name": name,
@@ -39,15 +40,10 @@ def methods() -> list[Row]:
             "paper": entry.paper,
             "equation": entry.equation,
             "differs_from_vae": entry.differs,
-            "backbones": _backbones(name, entry.changes),
+            "backbones": [*backbones_of(name), *(["table"] if name in TOY_METHODS else [])],
         }
         for name, entry in METHODS.items()
     ]
-
-
-def _backbones(name: str, changes: Mapping[str, Any]) -> list[str]:
-    """The encoders a method is run with: the LSTM, and the table of points in the toy."""
-    return [changes.get("encoder", "lstm"), *(["table"] if name in TOY_METHODS else [])]
 
 
 def metrics() -> list[Row]:

@@ -3,24 +3,41 @@
 import inspect
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 # Imported for what they register.
-from vaelib import posteriors_du, posteriors_flow, strategies_inner, strategies_warmup  # noqa: F401
+from vaelib import (  # noqa: F401
+    conditional,
+    decoders_cnn,
+    decoders_gru,
+    decoders_image,
+    decoders_transformer,
+    encoders_gru,
+    encoders_image,
+    posteriors_coupled,
+    posteriors_du,
+    posteriors_flow,
+    strategies_inner,
+    strategies_pretrained,
+    strategies_warmup,
+    twins,
+)
+from vaelib.backbones import BACKBONES, USUAL, Backbone
 from vaelib.config import FIELDS, Config, check_config, check_value, profile_values
 from vaelib.data import Corpus, load
-from vaelib.data.datasets import data_name
+from vaelib.data.datasets import DATASETS, data_name
 from vaelib.decoders import DECODERS
 from vaelib.encoders import ENCODERS
 from vaelib.errors import VaelibError, check_name
-from vaelib.layers import Shape, make_generator, uniform_init_
+from vaelib.layers import Completed, Shape, make_generator, uniform_init_
 from vaelib.model import VAE
-from vaelib.objectives import METHODS, TERMS, Objective
+from vaelib.objectives import METHODS, TERMS, Objective, Recipe, Term
 from vaelib.posteriors import POSTERIORS
 from vaelib.priors import PRIORS
 from vaelib.schedules import SCHEDULES, Schedule
@@ -74,30 +91,107 @@ def resolve(
     entry, data = METHODS[method], data_name(data)
     base = {name: f.default for name, f in FIELDS.items() if name not in ("method", "data")}
     base["options"] = {}
-    from_profile = profile_values(profile, data)
+    named = (entry.changes | overrides).get("backbone", "")
+    backbone = backbone_of(data, check_value("backbone", named, ""))
+    mine = backbone.fields | backbone.options
+    from_profile = profile_values(profile, data, backbone.name, mine, METHODS.canonical(method))
     fields = base | {k: v for k, v in from_profile.items() if k in FIELDS} | entry.changes
     fields |= {k: v for k, v in overrides.items() if k in FIELDS}
     fields |= {"method": METHODS.canonical(method), "data": data, "profile": profile, "seed": seed}
+    fields["backbone"] = backbone.name
     fields["extra_terms"] = check_value("extra_terms", fields["extra_terms"], ("bag_of_words",))
     known = _known_options(fields)
     if "options" in overrides:
         raise VaelibError("give the options of parts by their own names, not as options=...")
     for name in overrides:
         check_name(name, [*FIELDS, *known], f"option of {method!r}")
+    for name in entry.options:
+        if name not in known:
+            raise VaelibError(
+                f"{method!r} sets {name}, which none of its parts has with {_changed_parts(fields)}"
+                "; leave those parts as they are, or take another method."
+            )
     wanted = from_profile | entry.options | overrides
     fields["options"] = {k: check_value(k, wanted.get(k, v), v) for k, v in known.items()}
     for name, default in base.items():
         fields[name] = check_value(name, fields[name], default)
+    for part in parts(fields):
+        if issubclass(part, Term) and backbone.reads not in part.reads:
+            raise VaelibError(
+                f"the term {part.__name__} needs {' or '.join(part.reads)}, and {data} holds "
+                f"{backbone.reads}; take another method, or other data."
+            )
     fields["device"] = best_device(fields["device"])
     config = check_config(Config(**fields))
-    mine: dict[str, Any] = {name: fields[name] for name in (*PARTS, "extra_terms", "options")}
-    mine |= {"latent_dim": min(config.latent_dim, 2), "embedding_dim": 2, "hidden_dim": 3}
+    _try(_tiny(config), *parts(config))
+    return config
+
+
+def backbone_of(data: str, name: str = "") -> Backbone:
+    """The backbone for a data set: the one asked for, or the usual one for what it holds.
+
+    Raises:
+        VaelibError: There is none of that name, or it reads something else.
+    """
+    holds = DATASETS[data].holds if data in DATASETS else "text"
+    backbone = BACKBONES[name or USUAL[holds]]
+    if backbone.reads != holds:
+        fitting = [b.name for b in BACKBONES.values() if b.reads == holds]
+        raise VaelibError(
+            f"the backbone {backbone.name!r} reads {backbone.reads}, and {data} holds {holds}; "
+            f"take {' or '.join(fitting)}, or other data."
+        )
+    return backbone
+
+
+def backbones_of(method: str) -> list[str]:
+    """The backbones a method can be trained on: those with every option that it sets.
+
+    Raises:
+        VaelibError: The method is unknown.
+    """
+    entry = METHODS[method]
+    if fixed := entry.changes.get("backbone"):
+        return [fixed]
+    if entry.changes.keys() & {"encoder", "decoder"}:
+        return [FIELDS["backbone"].default]
+    return [b.name for b in BACKBONES.values() if _fits(b, entry)]
+
+
+def _fits(backbone: Backbone, entry: Recipe) -> bool:
+    if entry.changes.keys() & set(backbone.keeps):
+        return False
+    fields = {name: FIELDS[name].default for name in (*PARTS, "extra_terms")}
+    fields["extra_terms"] = ()
+    fields |= backbone.fields | entry.changes
+    terms = [TERMS[fields["regulariser"]], *(TERMS[name] for name in fields["extra_terms"])]
+    readable = all(backbone.reads in term.reads for term in terms)
+    return readable and entry.options.keys() <= _known_options(fields).keys()
+
+
+def _tiny(config: Config) -> str:
+    """The same parts at tiny sizes, as JSON."""
+    mine: dict[str, Any] = {name: getattr(config, name) for name in (*PARTS, "extra_terms")}
+    mine |= {"options": config.options, "backbone": config.backbone, "batching": config.batching}
+    mine |= {"latent_dim": min(config.latent_dim, 2), "embedding_dim": 4, "hidden_dim": 8}
     mine["min_batch"] = min(config.min_batch, 2)
     if config.hidden_dim == 2 * config.latent_dim:  # what the split posterior asks for
         mine["hidden_dim"] = 2 * mine["latent_dim"]
-    tiny = Config(config.method, "toy" if data == "toy" else "text", **mine)
-    _try(json.dumps(tiny.to_dict(), sort_keys=True), *parts(config))
-    return config
+    stands_for = config.data if config.data in DATASETS or config.data == "toy" else "text"
+    tiny = Config(config.method, stands_for, **mine)
+    return json.dumps(tiny.to_dict(), sort_keys=True)
+
+
+def _tiny_batch(data: str) -> Tensor:
+    """Two examples of what a data set holds."""
+    holds = DATASETS[data].holds if data in DATASETS else "text"
+    if holds == "images":
+        noise = torch.Generator().manual_seed(0)
+        return torch.rand(2, DATASETS[data].pixels, generator=noise).round()
+    x = torch.tensor([[1, 3, 2], [1, 4, 2]])
+    if holds == "pairs":
+        return torch.cat([x, x], dim=1)
+    return x[:, 1] if data == "toy" else x
 
 
 def _known_options(fields: dict[str, Any]) -> dict[str, Any]:
@@ -121,13 +215,13 @@ def _try(config: str, *_: type) -> None:
         VaelibError: A part refuses its options, or the parts do not fit together.
     """
     tiny, why = Config.from_dict(json.loads(config)), ""
-    x = torch.tensor([[1, 3, 2], [1, 4, 2]])
+    x = _tiny_batch(tiny.data)
     noise = torch.Generator().manual_seed(0)
     try:
-        built = build(tiny, 5)
+        built = build(tiny, x.shape[1] if x.is_floating_point() else 5)
         alone = tiny.min_batch < 2 and built.objective.accepts(1)
         for batch in (x, x[:1]) if alone else (x,):
-            outputs = built.model(batch[:, 1] if tiny.data == "toy" else batch, noise)
+            outputs = built.model(batch, noise)
             loss, _values = built.objective(outputs, built.schedule.final, noise)
             why = why or ("" if loss.isfinite() else "the loss is not finite")
     except VaelibError:
@@ -139,6 +233,12 @@ def _try(config: str, *_: type) -> None:
             f"{tiny.method!r} cannot be trained with {_changed(tiny)} ({why}); take parts that fit "
             "together, as `vaelib methods` lists them, and less extreme values."
         )
+
+
+def _changed_parts(fields: dict[str, Any]) -> str:
+    """The chosen parts that are not the defaults, in words."""
+    chosen = {name: fields[name] for name in PARTS if fields[name] != FIELDS[name].default}
+    return ", ".join(f"{name}={value}" for name, value in chosen.items()) or "the default parts"
 
 
 def _changed(config: Config) -> str:
@@ -203,6 +303,10 @@ def build(config: Config, vocab_size: int) -> Built:
         part = registry[name]
         return part(*args, shape, **{k: config.options[k] for k in options_of(part)})
 
+    def again(what: str) -> nn.Module:
+        inputs = (encoder.output_dim,) if what == "posterior" else ()
+        return make(PARTS[what], getattr(config, what), *inputs)
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(make_generator(config.seed, "construction").initial_seed() % 2**63)
         encoder = make(ENCODERS, config.encoder)
@@ -210,6 +314,9 @@ def build(config: Config, vocab_size: int) -> Built:
         model = VAE(encoder, posterior, make(PRIORS, config.prior), make(DECODERS, config.decoder))
         extras = {name: make(TERMS, name) for name in config.extra_terms}
         objective = Objective(make(TERMS, config.regulariser), extras)
+        complete(model.parts, (objective.regulariser, *extras.values()), again)
+    if config.batching == "mixed":
+        check_padding(config, encoder, model.decoder)
     if config.init_range:
         init = make_generator(config.seed, "init")
         for module in (model, objective):
@@ -217,6 +324,35 @@ def build(config: Config, vocab_size: int) -> Built:
     schedule = SCHEDULES[config.schedule]
     weights = schedule(**{k: config.options[k] for k in options_of(schedule)})
     return Built(model.to(config.device), objective.to(config.device), weights)
+
+
+def complete(
+    parts: Mapping[str, nn.Module], terms: Iterable[nn.Module], again: Callable[[str], nn.Module]
+) -> None:
+    """Give every part and term that uses other parts what it shares with them.
+
+    Args:
+        parts: Of the model, by name.
+        terms: Of the objective.
+        again: Makes a fresh part of the same configuration.
+    """
+    for part in (*parts.values(), *terms):
+        if isinstance(part, Completed):
+            part.complete(parts, again)
+
+
+def check_padding(config: Config, *readers: nn.Module) -> None:
+    """Refuse padded batches for parts that would read the padding.
+
+    Raises:
+        VaelibError: One of them would.
+    """
+    for part in readers:
+        if not getattr(part, "reads_padding", False):
+            raise VaelibError(
+                f"batching='mixed' pads, and {type(part).__name__} reads padding as text; take "
+                f"batching='buckets', or another backbone than {config.backbone!r}."
+            )
 
 
 def load_data(config: Config) -> Corpus:
@@ -227,4 +363,5 @@ def load_data(config: Config) -> Corpus:
         valid_size=config.valid_size,
         test_size=config.test_size,
         min_count=config.min_count,
+        binarisation=config.binarisation,
     )

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -53,6 +53,9 @@ class Config:
         test_size: Test sentences; None takes all.
         min_count: Words seen less often in the training sentences become `<unk>`.
         nll_size: Test sentences given to the importance-weighted NLL; None takes all.
+        binarisation: Of grey training images: "dynamic" draws them anew in every step, "fixed"
+            once.
+        backbone: Encoder, decoder and sizes that go together; the fields below refine it.
         encoder: The part that reads a sentence.
         posterior: The family of q(z|x).
         prior: p(z).
@@ -72,7 +75,9 @@ class Config:
         optimizer: "sgd", without momentum, or "adam".
         lr: Learning rate at the start.
         clip: Bound of the joint gradient norm.
-        batch_size: Most sentences in a batch, all of one length.
+        batch_size: Most sentences in a batch.
+        batching: "buckets" makes batches of one length once and for all (T4); "mixed" draws them
+            anew in every epoch and pads.
         min_batch: Smaller training batches than this are skipped.
         epochs: Passes over the training sentences, at most.
         early_stop: Stop after the last decay; `cyclic` goes on to the last epoch.
@@ -80,12 +85,18 @@ class Config:
         decay_from_epoch: No decay before this epoch.
         lr_factor: A decay multiplies the learning rate by this and goes back to the best weights.
         max_decays: Decays after which training stops.
-        select: The checkpoint kept: lowest validation "objective" at full weight, "elbo", or
-            "last" (T7).
+        lr_schedule: "plateau" is the rule above; "steps" halves at fixed steps instead.
+        lr_from: With "steps", no halving before or at this step.
+        lr_every: With "steps", halve at every multiple of this many steps.
+        select: The checkpoint kept: lowest validation "objective" at full weight, "elbo", "nll"
+            (importance-weighted), "distortion", or "last" (T7).
+        select_samples: K of the importance-weighted validation NLL.
         decay_reference: What a later epoch must beat after a decay: "valid", or "last_batch" for
             the defect of the released code (T6).
         iw_samples: K of the importance-weighted NLL.
         mixture_samples: Samples from each side for `prior_ll` and `post_ll` (T9).
+        track: What is computed on the validation sentences after every epoch, as
+            `vaelib.track.TRACKED` names it.
         metrics: What the evaluation computes.
         device: "cpu", "cuda" or "cuda:N"; the machine is part of the key, not of the
             question a study asks.
@@ -104,6 +115,8 @@ class Config:
     test_size: int | None = None
     min_count: int = 1
     nll_size: int | None = None
+    binarisation: str = "dynamic"
+    backbone: str = "lstm"
     encoder: str = "lstm"
     posterior: str = "gaussian"
     prior: str = "normal"
@@ -123,6 +136,7 @@ class Config:
     lr: float = 0.5
     clip: float = 5.0
     batch_size: int = 32
+    batching: str = "buckets"
     min_batch: int = 2
     epochs: int = 100
     early_stop: bool = True
@@ -130,10 +144,15 @@ class Config:
     decay_from_epoch: int = 15
     lr_factor: float = 0.5
     max_decays: int = 5
+    lr_schedule: str = "plateau"
+    lr_from: int = 30_000
+    lr_every: int = 2_000
     select: str = "objective"
+    select_samples: int = 10
     decay_reference: str = "valid"
     iw_samples: int = 500
     mixture_samples: int = 8
+    track: tuple[str, ...] = ()
     metrics: tuple[str, ...] = LAPTOP_METRICS
     device: str = "cpu"
     precision: str = "fp32"
@@ -185,7 +204,10 @@ class Config:
 FIELDS = {f.name: f for f in dataclasses.fields(Config)}
 CHOICES = {
     "optimizer": ("sgd", "adam"),
-    "select": ("objective", "elbo", "last"),
+    "binarisation": ("dynamic", "fixed"),
+    "batching": ("buckets", "mixed"),
+    "lr_schedule": ("plateau", "steps"),
+    "select": ("objective", "elbo", "nll", "distortion", "last"),
     "decay_reference": ("valid", "last_batch"),
     "precision": ("fp32", "bf16"),
     "matmul_precision": ("highest", "high", "medium"),
@@ -194,11 +216,11 @@ _NULLABLE = tuple(name for name, f in FIELDS.items() if f.default is None)
 _MOST = 2**31 - 1
 _WHOLE = {  # whole numbers: the least and the most
     **dict.fromkeys(
-        ("seed", "min_batch", "patience", "decay_from_epoch", "max_decays"), (0, _MOST)
+        ("seed", "min_batch", "patience", "decay_from_epoch", "max_decays", "lr_from"), (0, _MOST)
     ),
-    **dict.fromkeys(("batch_size", "epochs", "min_count", *_NULLABLE), (1, _MOST)),
+    **dict.fromkeys(("batch_size", "epochs", "min_count", "lr_every", *_NULLABLE), (1, _MOST)),
     **dict.fromkeys(("embedding_dim", "hidden_dim", "latent_dim"), (1, 2**14)),
-    **dict.fromkeys(("iw_samples", "mixture_samples"), (1, 10**5)),
+    **dict.fromkeys(("iw_samples", "mixture_samples", "select_samples"), (1, 10**5)),
     "threads": (1, 1024),
 }
 _WANTED = {bool: "true or false", int: "a whole number", float: "a finite number"}
@@ -212,19 +234,49 @@ _WORDS = {"true": True, "false": False, "null": None, "~": None}
 
 @cache
 def profiles() -> dict[str, dict[str, Any]]:
-    """The profiles of `profiles.toml`: name -> {field or option: value, "data": {id: {...}}}."""
+    """The profiles of `profiles.toml`: name -> {field or option: value, "data": {id: {...}}}.
+
+    Likewise "backbone": {name: {...}}, which may hold "data" once more, and "method".
+    """
     return tomllib.loads(resources.files("vaelib").joinpath("profiles.toml").read_text("utf-8"))
 
 
-def profile_values(profile: str, data: str) -> dict[str, Any]:
-    """What a profile says about runs on a data set.
+def profile_values(
+    profile: str,
+    data: str,
+    backbone: str = "lstm",
+    own: Mapping[str, Any] | None = None,
+    method: str = "vae",
+) -> dict[str, Any]:
+    """What a profile says about runs of a method on a data set with a backbone.
+
+    From the weakest to the strongest: the profile, its table for the data set, the backbone's own
+    settings, the profile's table for the backbone, within it that for the data set, and the
+    profile's table for the method.
+
+    Args:
+        profile: "smoke", "laptop" or "paper".
+        data: A data set.
+        backbone: A backbone.
+        own: The backbone's own settings.
+        method: A registered method.
 
     Raises:
         VaelibError: The profile is unknown.
     """
     table = dict(profiles()[check_name(profile, profiles(), "profile")])
-    per_data = table.pop("data", {})
-    return table | per_data.get(data, {})
+    per_data, per_backbone = table.pop("data", {}), table.pop("backbone", {})
+    per_method = table.pop("method", {})
+    mine = dict(per_backbone.get(backbone, {}))
+    finest = mine.pop("data", {})
+    return (
+        table
+        | per_data.get(data, {})
+        | dict(own or {})
+        | mine
+        | finest.get(data, {})
+        | per_method.get(method, {})
+    )
 
 
 def check_value(name: str, value: Any, example: Any) -> Any:

@@ -1,22 +1,20 @@
 """Decoders: from z (and the words so far) to a distribution over the data."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vaelib.decoding import START, STOP, UNKNOWN, Pick, State, TextDecoder
 from vaelib.layers import Shape, dropout
 from vaelib.registry import Registry
 
+__all__ = ["DECODERS", "START", "STOP", "UNKNOWN", "Pick", "greedy", "sampler"]
+
 DECODERS: Registry[type[nn.Module]] = Registry("decoder")
-START, STOP = 1, 2
-EVALUATION_ROWS = 256  # word distributions at a time without gradients: they stay in cache
-Pick = Callable[[Tensor], Tensor]
 
 
 @DECODERS.register("lstm")
-class LSTMDecoder(nn.Module):
+class LSTMDecoder(TextDecoder):
     """One-layer LSTM fed with [word; z]; z also sets its first state (He et al. 2019).
 
     Args:
@@ -34,72 +32,43 @@ class LSTMDecoder(nn.Module):
         features = shape.hidden_dim + (shape.latent_dim if skip else 0)
         self.project = nn.Linear(features, shape.vocab_size, bias=False)
 
+    def signal(self, z: Tensor) -> Tensor:
+        """What the decoder is told by codes [R, D]: the codes themselves."""
+        return z
+
     def initial_state(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """(tanh(c0), c0) with c0 = W z, each [1, B, hidden_dim]."""
+        """(tanh(c0), c0) with c0 = W z, each [1, R, hidden_dim]."""
         cell = self.to_cell(z).unsqueeze(0)
         return torch.tanh(cell), cell
 
-    def logits(self, output: Tensor, z: Tensor) -> Tensor:
-        """Word scores [B, T, V] from LSTM outputs [B, T, hidden_dim]."""
-        if self.skip:
-            output = torch.cat([output, z.unsqueeze(1).expand(-1, output.shape[1], -1)], dim=-1)
-        return self.project(output)
-
-    def forward(self, x: Tensor, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Log-likelihood of sentences under z, summed over their T - 1 predicted tokens.
-
-        Args:
-            x: Sentences [B, T], both markers included; R = k B codes take k copies of them.
-            z: Codes [R, D].
-            generator: Source of the dropout masks (training only).
-
-        Returns:
-            log p(x|z) [R] in nats.
-        """
-        repeats = z.shape[0] // x.shape[0]
-        words = dropout(self.embedding(x[:, :-1]), self.shape.dropout_in, self.training, generator)
-        if repeats > 1:
-            words = words.repeat(repeats, 1, 1)
-        inputs = torch.cat([words, z.unsqueeze(1).expand(-1, words.shape[1], -1)], dim=-1)
-        output, _ = self.lstm(inputs, self.initial_state(z))
+    def features(self, x: Tensor, h: Tensor, generator: torch.Generator | None) -> Tensor:
+        """LSTM outputs [R, L, hidden_dim] after each word, with z behind them where it skips."""
+        words = dropout(self.embedding(x), self.shape.dropout_in, self.training, generator)
+        output, _ = self.lstm(beside(words, h), self.initial_state(h))
         output = dropout(output, self.shape.dropout_out, self.training, generator)
-        targets = x[:, 1:].repeat(repeats, 1) if repeats > 1 else x[:, 1:]
-        if torch.is_grad_enabled():
-            return self._log_likelihood(output, z, targets)
-        rows = max(1, EVALUATION_ROWS // targets.shape[1])
-        blocks = zip(output.split(rows), z.split(rows), targets.split(rows), strict=True)
-        return torch.cat([self._log_likelihood(*block) for block in blocks])
+        return beside(output, h) if self.skip else output
 
-    def _log_likelihood(self, output: Tensor, z: Tensor, targets: Tensor) -> Tensor:
-        logits = self.logits(output, z)
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
-        return -loss.view(targets.shape).sum(dim=1)
+    def logits(self, features: Tensor) -> Tensor:
+        """Word scores [..., V] of features [..., F]."""
+        return self.project(features)
 
-    @torch.no_grad()
-    def decode(self, z: Tensor, pick: Pick, max_length: int = 99) -> Tensor:
-        """Write a sentence for each code.
+    def begin(self, h: Tensor) -> State:
+        """The first state and cell [N, hidden_dim], and the codes."""
+        state, cell = self.initial_state(h)
+        return state[0], cell[0], h
 
-        Args:
-            z: Codes [N, D].
-            pick: From word scores [N, V] to word numbers [N] (greedy, sampling).
-            max_length: Most tokens written, the end marker included (99 in the published code).
+    def advance(self, word: Tensor, state: State) -> tuple[Tensor, State]:
+        """Read words [N]; word scores [N, V] of the next, and the state after."""
+        before, cell, h = state
+        inputs = torch.cat([self.embedding(word), h], dim=-1).unsqueeze(1)
+        output, (after, cell) = self.lstm(inputs, (before.unsqueeze(0), cell.unsqueeze(0)))
+        features = torch.cat([output[:, 0], h], dim=-1) if self.skip else output[:, 0]
+        return self.logits(features), (after[0], cell[0], h)
 
-        Returns:
-            Word numbers [N, L], the end marker included, 0 (`<pad>`) after it.
-        """
-        state = self.initial_state(z)
-        word = z.new_full((z.shape[0],), START, dtype=torch.long)
-        open_ = torch.ones_like(word, dtype=torch.bool)
-        written = []
-        for _ in range(max_length):
-            inputs = torch.cat([self.embedding(word), z], dim=-1).unsqueeze(1)
-            output, state = self.lstm(inputs, state)
-            word = pick(self.logits(output, z)[:, 0])
-            written.append(torch.where(open_, word, 0))
-            open_ &= word != STOP
-            if not open_.any():
-                break
-        return torch.stack(written, dim=1)
+
+def beside(words: Tensor, h: Tensor) -> Tensor:
+    """Signals [R, S] put behind what there is of every word [R, L, E]: [R, L, E + S]."""
+    return torch.cat([words, h.unsqueeze(1).expand(-1, words.shape[1], -1)], dim=-1)
 
 
 @DECODERS.register("categorical")

@@ -4,12 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vaelib.decoders import DECODERS, START, LSTMDecoder, Pick
+from vaelib.decoders import DECODERS, START, UNKNOWN, LSTMDecoder
 from vaelib.distributions import diagonal_normal
 from vaelib.errors import VaelibError
-from vaelib.layers import Shape, dropout
-
-UNKNOWN = 3
+from vaelib.layers import Shape
 
 
 @DECODERS.register("word_dropout")
@@ -32,17 +30,10 @@ class WordDropoutDecoder(LSTMDecoder):
             raise VaelibError(f"word_dropout={word_dropout}: give a probability from 0 to 1.")
         self.rate = word_dropout
 
-    def forward(self, x: Tensor, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """log p(x|z) [R] in nats, as of the LSTM decoder; words are dropped in training only."""
-        if not self.training:
-            return super().forward(x, z, generator)
-        x = x.repeat(z.shape[0] // x.shape[0], 1)
-        words = self.embedding(drop_words(x[:, :-1], self.rate, generator))
-        words = dropout(words, self.shape.dropout_in, True, generator)
-        codes = z.unsqueeze(1).expand(-1, words.shape[1], -1)
-        output, _ = self.lstm(torch.cat([words, codes], dim=-1), self.initial_state(z))
-        output = dropout(output, self.shape.dropout_out, True, generator)
-        return self._log_likelihood(output, z, x[:, 1:])
+    def features(self, x: Tensor, h: Tensor, generator: torch.Generator | None) -> Tensor:
+        """As of the LSTM decoder; words [R, L] are dropped in training only."""
+        read = drop_words(x, self.rate, generator) if self.training else x
+        return super().features(read, h, generator)
 
 
 def drop_words(x: Tensor, rate: float, generator: torch.Generator | None) -> Tensor:
@@ -76,20 +67,14 @@ class LanguageModelDecoder(LSTMDecoder):
         self.lstm = nn.LSTM(shape.embedding_dim, shape.hidden_dim, batch_first=True)
         self.project = nn.Linear(shape.hidden_dim, shape.vocab_size, bias=False)
 
+    def signal(self, z: Tensor) -> Tensor:
+        """Nothing: [R, 0] for codes [R, D]."""
+        return z[:, :0]
+
     def initial_state(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Zeros, each [1, B, hidden_dim]."""
+        """Zeros, each [1, R, hidden_dim]."""
         zero = z.new_zeros(1, len(z), self.shape.hidden_dim)
         return zero, zero
-
-    def forward(self, x: Tensor, z: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """log p(x) [R] in nats of sentences [B, T], R = k B: the same for all codes of one."""
-        log_px = super().forward(x, z[: len(x), :0], generator)
-        return log_px.repeat(z.shape[0] // x.shape[0])
-
-    @torch.no_grad()
-    def decode(self, z: Tensor, pick: Pick, max_length: int = 99) -> Tensor:
-        """Write as many sentences as there are codes [N, D], which are not read; [N, L]."""
-        return super().decode(z[:, :0], pick, max_length)
 
 
 class NoEncoder(nn.Module):
@@ -98,6 +83,8 @@ class NoEncoder(nn.Module):
     Args:
         shape: Sizes; `output_dim` is 1.
     """
+
+    reads_padding = True
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()

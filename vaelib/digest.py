@@ -9,7 +9,6 @@ commands) can change without making its record stale.
 import ast
 import hashlib
 import inspect
-import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -20,9 +19,6 @@ ROOT = Path(__file__).parent
 # Plumbing that carries values without making them: naming, checking, storing, fetching.
 PLUMBING = ("config", "store", "errors", "registry", "digest", "data.download")
 PLUMBING += ("data.folder", "data.datasets")
-# Classes younger than the first records, to which shared code only hands over. Such a branch makes
-# no number of a run without the class, and a run with it covers its code through its parts.
-HANDED_OVER = ("FlowNormal",)
 
 
 class _Module:
@@ -63,29 +59,17 @@ def _dump(node: Any) -> str:
 
 
 class _NoChecks(ast.NodeTransformer):
-    """Refusals make no number: errors may be reworded, and checks that only raise added.
-
-    Nor does handing over to a class of `HANDED_OVER`: `if isinstance(x, C): return x.method(...)`.
-    """
+    """Refusals make no number: errors may be reworded, and checks that only raise added."""
 
     def visit_Raise(self, node: ast.Raise) -> ast.Pass:
         return ast.Pass()
 
     def visit_If(self, node: ast.If) -> ast.AST | None:
-        if _hands_over(node):
-            return None
         only_raises = len(node.body) == 1 and isinstance(node.body[0], ast.Raise)
         assigns = any(isinstance(child, ast.NamedExpr) for child in ast.walk(node.test))
         if only_raises and not node.orelse and not assigns:
             return None
         return self.generic_visit(node)
-
-
-def _hands_over(node: ast.If) -> bool:
-    """Whether this is `if isinstance(x, C): return x.method(...)` with a class of `HANDED_OVER`."""
-    text = ast.unparse(node)
-    found = re.fullmatch(r"if isinstance\((\w+), (\w+)\):\n    return \1\.\w+\([\w, ]*\)", text)
-    return found is not None and found[2] in HANDED_OVER
 
 
 def _stripped(node: Any) -> Any:

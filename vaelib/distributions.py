@@ -13,8 +13,7 @@ from torch.distributions import Distribution, Independent, Normal
 
 from vaelib.bessel import log_sphere_area, mean_resultant_length
 from vaelib.errors import VaelibError
-from vaelib.flows import FlowNormal
-from vaelib.noise import fresh_generator, sampling_dtype, standard_normal
+from vaelib.noise import Drawn, fresh_generator, sampling_dtype, standard_normal
 from vaelib.sphere import HypersphericalUniform, VonMisesFisher, unit_vector
 
 __all__ = [
@@ -43,8 +42,8 @@ def rsample(
     """Draw reparameterised samples with an explicit source of randomness.
 
     Args:
-        q: `Normal` or `FlowNormal`, `Independent` or not, `VonMisesFisher` or
-            `HypersphericalUniform`.
+        q: `Normal`, or one that draws itself, as on the sphere or through a flow; `Independent` or
+            not.
         sample_shape: Leading shape of the samples.
         generator: Source of randomness; None is a fresh one with seed 0.
 
@@ -54,10 +53,8 @@ def rsample(
     Raises:
         VaelibError: `q` is of another family.
     """
-    if isinstance(q, VonMisesFisher | HypersphericalUniform):
-        return q.rsample(sample_shape, generator)
     base = q.base_dist if isinstance(q, Independent) else q
-    if isinstance(base, FlowNormal):
+    if isinstance(base, Drawn):
         return base.rsample(sample_shape, generator)
     if not isinstance(base, Normal):
         raise VaelibError(

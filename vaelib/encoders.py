@@ -1,11 +1,33 @@
 """Encoders: a batch of sentences to one vector each. A new one is a class and a line."""
 
+import abc
+
+import torch
 from torch import Tensor, nn
 
 from vaelib.layers import Shape
 from vaelib.registry import Registry
 
+PAD = 0
 ENCODERS: Registry[type[nn.Module]] = Registry("encoder")
+
+
+class NoisyEncoder(nn.Module, abc.ABC):
+    """An encoder with dropout, which the model gives its generator."""
+
+    @abc.abstractmethod
+    def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Map a batch to `h [B, H]`; noise in training only, drawn from `generator`."""
+
+
+class SharingEncoder(NoisyEncoder, abc.ABC):
+    """An encoder that shares its word embedding with the decoder.
+
+    Attributes:
+        embedding: V x embedding_dim.
+    """
+
+    embedding: nn.Embedding
 
 
 @ENCODERS.register("lstm")

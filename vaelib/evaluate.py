@@ -1,35 +1,22 @@
 """Evaluation: one pass over the test set that fills the whole metrics table."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
+from vaelib import measures_text  # noqa: F401  (registers further metrics)
 from vaelib.config import Config
 from vaelib.data import Corpus
-from vaelib.distributions import mean_logvar, rsample
-from vaelib.errors import VaelibError
-from vaelib.layers import make_generator
-from vaelib.metrics import (
-    active_units,
-    consistent_units,
-    importance_weighted_nll,
-    mutual_information,
-    prior_post_ll,
-    rouge_l,
-)
+from vaelib.metrics import active_units, consistent_units, mutual_information, rouge_l
 from vaelib.model import VAE
-from vaelib.registry import Registry
+from vaelib.passes import MEASURES, Pass, Values
 
 LAMBDAS = 11
 SAMPLES_SHOWN, PAIRS_SHOWN = 8, 3
-Values = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -45,95 +32,6 @@ class Evaluation:
     metrics: Values
     arrays: dict[str, np.ndarray]
     texts: dict[str, Any]
-
-
-class Pass:
-    """Shared work of one evaluation; each metric draws from a generator of its own.
-
-    Args:
-        config: The run's config.
-        model: In evaluation mode.
-        corpus: Its data, on the config's device.
-    """
-
-    def __init__(self, config: Config, model: VAE, corpus: Corpus) -> None:
-        self.config, self.model, self.corpus = config, model, corpus
-        self.buckets = corpus.test.buckets(config.batch_size)
-        self.batches = [corpus.test.gather(i) for i in self.buckets]
-        self.tokens = corpus.test.lengths - 1
-
-    def generator(self, purpose: str) -> torch.Generator:
-        """A fresh generator for one metric."""
-        return make_generator(self.config.seed, f"evaluate/{purpose}", self.config.device)
-
-    @cached_property
-    def posteriors(self) -> list[Distribution]:
-        """q(z|x) of every test batch."""
-        return [self.model.encode(x) for x in self.batches]
-
-    @property
-    def gaussian(self) -> bool:
-        """Whether AU, CU and MI are defined (T10)."""
-        q = self.posteriors[0]
-        return isinstance(q, Independent) and isinstance(q.base_dist, Normal)
-
-    @cached_property
-    def rows(self) -> list[Tensor]:
-        """Where each batch's sentences stand in `statistics`."""
-        sizes = [len(x) for x in self.batches]
-        return list(torch.arange(sum(sizes)).split(sizes))
-
-    @cached_property
-    def statistics(self) -> tuple[Tensor, Tensor]:
-        """mu, logvar [N, D] of the test set, in the order of its batches."""
-        pairs = [mean_logvar(q) for q in self.posteriors]
-        return torch.cat([m for m, _ in pairs]), torch.cat([v for _, v in pairs])
-
-    @cached_property
-    def rate(self) -> float:
-        """Mean KL(q(z|x) || p(z)) in nats."""
-        p = self.model.prior()
-        return float(torch.cat([kl_divergence(q, p) for q in self.posteriors]).mean())
-
-    @cached_property
-    def distortion(self) -> float:
-        """Mean -log p(x|z) in nats, one z each."""
-        generator = self.generator("distortion")
-        pairs = zip(self.batches, self.posteriors, strict=True)
-        each = [self.model.log_likelihood(x, rsample(q, (), generator)) for x, q in pairs]
-        return -float(torch.cat(each).mean())
-
-    @cached_property
-    def mixture(self) -> tuple[float, float]:
-        """prior_ll and post_ll in nats (T9)."""
-        generator, samples = self.generator("prior_ll"), self.config.mixture_samples
-        pairs = [prior_post_ll(self.model, x, samples, generator) for x in self.batches]
-        prior, post = (torch.cat([pair[i] for pair in pairs]).mean() for i in (0, 1))
-        return float(prior), float(post)
-
-    @cached_property
-    def iw(self) -> tuple[float, float]:
-        """Importance-weighted NLL per sentence and perplexity on the first `nll_size` sentences."""
-        wanted = min(self.config.nll_size or len(self.tokens), len(self.tokens))
-        generator = self.generator("nll_iw500")
-        total = tokens = 0.0
-        for indices in self.corpus.test.buckets(self.config.batch_size):
-            chosen = indices[indices < wanted]
-            if len(chosen):
-                x = self.corpus.test.gather(chosen)
-                nll = importance_weighted_nll(self.model, x, self.config.iw_samples, generator)
-                total += float(nll.sum())
-                tokens += float(self.tokens[chosen].sum())
-        if total / tokens > 700:
-            raise VaelibError(
-                f"the NLL is {total / tokens:.3g} nats a token, too much for a perplexity; take "
-                "less extreme settings, or metrics without nll_iw500 and ppl_iw500."
-            )
-        return total / wanted, math.exp(total / tokens)
-
-
-Measure = Callable[[Pass], float | Values]
-MEASURES: Registry[Measure] = Registry("metric")
 
 
 @MEASURES.register("kl")
@@ -216,6 +114,8 @@ def pairs_of(batch: Tensor) -> tuple[Tensor, Tensor]:
 @MEASURES.register("rouge_l")
 def _rouge(work: Pass) -> Values:
     """Rouge-L F1 (Eq. 14, token LCS) between both ends and what lies at each lambda."""
+    if work.corpus.holds != "text":
+        return {f"rouge_l_{i:02d}": math.nan for i in range(LAMBDAS)}
     words = work.corpus.vocabulary.decode
     scores: list[list[float]] = [[] for _ in range(LAMBDAS)]
     for batch in work.batches:
@@ -237,7 +137,13 @@ def _ends_score(written: list[str], ends: tuple[list[str], list[str]]) -> float:
 
 def _texts(work: Pass) -> dict[str, Any]:
     words = work.corpus.vocabulary.decode
-    samples = work.model.generate(SAMPLES_SHOWN, work.generator("samples"))
+    count, posts = SAMPLES_SHOWN, None
+    if work.corpus.holds == "pairs":
+        count = min(count, len(work.tokens))
+        posts = work.corpus.test.mixed(torch.arange(count))
+    samples = work.model.generate(count, work.generator("samples"), x=posts)
+    if work.corpus.holds == "images":
+        return {"samples": ["".join(words(s)) for s in samples], "interpolations": []}
     longest = max((b for b in work.batches), key=len)
     a, b = (ends[:PAIRS_SHOWN] for ends in pairs_of(longest))
     shown = []

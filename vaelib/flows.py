@@ -15,7 +15,7 @@ from torch.distributions.constraints import Constraint
 from torch.nn import functional as F
 
 from vaelib.errors import VaelibError
-from vaelib.noise import sampling_dtype, standard_normal
+from vaelib.noise import Drawn, sampling_dtype, standard_normal
 
 GATE_START = 2.0  # logit of the gate at the start: near the identity
 
@@ -155,7 +155,7 @@ class FlowChain(nn.ModuleList):
         return z
 
 
-class FlowNormal(Distribution):
+class FlowNormal(Drawn, Distribution):
     """Normals sent through a flow; `Independent(FlowNormal(...), 1)` is the posterior of a VAE.
 
     The density of a sample is known when it is drawn, and remembered for the last one; that of

@@ -1,6 +1,8 @@
 """Layers and initialisation shared by encoders, decoders and posteriors."""
 
+import abc
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +27,20 @@ class Shape:
     latent_dim: int
     dropout_in: float = 0.5
     dropout_out: float = 0.5
+
+
+class Completed(abc.ABC):
+    """A part or term that uses other parts, and takes them once all are there."""
+
+    @abc.abstractmethod
+    def complete(self, parts: Mapping[str, nn.Module], again: Callable[[str], nn.Module]) -> None:
+        """Take what is shared.
+
+        Args:
+            parts: "encoder", "posterior", "prior" and "decoder" of the model. A parameter that two
+                parts hold is one parameter; it counts as the encoder's.
+            again: Makes a fresh part of the same configuration, by the same names.
+        """
 
 
 def derived_seed(seed: int, purpose: str) -> int:

@@ -8,6 +8,7 @@ from torch.distributions import Distribution, kl_divergence
 
 from vaelib.decoders import greedy, sampler
 from vaelib.distributions import rsample
+from vaelib.encoders import NoisyEncoder
 from vaelib.errors import VaelibError
 
 
@@ -16,7 +17,7 @@ class Outputs:
     """One forward pass over a batch.
 
     Attributes:
-        x: The batch: sentences [B, T], or point numbers [B].
+        x: The batch: sentences [B, T], pairs, images [B, P], or point numbers [B].
         h: The encoder's vectors [B, H].
         q: The posteriors q(z|x), batch shape [B], event shape [D].
         p: The prior, event shape [D].
@@ -61,13 +62,31 @@ class VAE(nn.Module):
         self.encoder, self.posterior, self.decoder = encoder, posterior, decoder
         self.prior_module = prior
 
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """Encoder, posterior, prior and decoder by name."""
+        return {
+            "encoder": self.encoder,
+            "posterior": self.posterior,
+            "prior": self.prior_module,
+            "decoder": self.decoder,
+        }
+
     def prior(self) -> Distribution:
         """p(z), event shape [D]."""
         return self.prior_module()
 
-    def encode(self, x: Tensor) -> Distribution:
+    def read(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The encoder's vectors [B, H]; noise, where it has any, comes from `generator`."""
+        return (
+            self.encoder(x, generator)
+            if isinstance(self.encoder, NoisyEncoder)
+            else self.encoder(x)
+        )
+
+    def encode(self, x: Tensor, generator: torch.Generator | None = None) -> Distribution:
         """q(z|x) of a batch, batch shape [B], event shape [D]."""
-        return self.posterior(self.encoder(x))
+        return self.posterior(self.read(x, generator))
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> Outputs:
         """Encode, sample once per example, decode.
@@ -78,7 +97,7 @@ class VAE(nn.Module):
         """
         if generator is None:
             generator = torch.Generator(device=x.device).manual_seed(0)
-        h = self.encoder(x)
+        h = self.read(x, generator)
         q = self.posterior(h)
         z = rsample(q, generator=generator)
         return Outputs(x, h, q, self.prior(), z, self.decoder(x, z, generator))
@@ -89,17 +108,38 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def decode(
-        self, z: Tensor, max_length: int = 99, generator: torch.Generator | None = None
+        self,
+        z: Tensor,
+        max_length: int = 99,
+        generator: torch.Generator | None = None,
+        x: Tensor | None = None,
     ) -> Tensor:
-        """Sentences for codes [N, D]: greedy, or sampled when a `generator` is given; [N, L]."""
+        """Sentences or images for codes [N, D]; [N, L].
+
+        Args:
+            z: Codes [N, D].
+            max_length: Most tokens of a sentence.
+            generator: Draw the words with it; None takes the likeliest.
+            x: The examples the codes belong to, N of them; conditional decoders read their posts.
+        """
         pick = greedy if generator is None else sampler(generator)
-        return self.decoder.decode(z, pick, max_length)
+        return self.decoder.decode(z, pick, max_length, x)
 
     @torch.no_grad()
     def generate(
-        self, n: int, generator: torch.Generator | None = None, sample_words: bool = False
+        self,
+        n: int,
+        generator: torch.Generator | None = None,
+        sample_words: bool = False,
+        x: Tensor | None = None,
     ) -> Tensor:
-        """n sentences from the prior [n, L]; words greedy (as in the paper) or sampled.
+        """n sentences or images from the prior [n, L]; words greedy (as in the paper) or sampled.
+
+        Args:
+            n: How many.
+            generator: Source of codes and words; None is a fresh one with seed 0.
+            sample_words: Draw the words too.
+            x: n examples whose posts a conditional decoder answers.
 
         Raises:
             VaelibError: n is below 1.
@@ -109,12 +149,12 @@ class VAE(nn.Module):
         if generator is None:
             generator = torch.Generator().manual_seed(0)
         z = rsample(self.prior(), (n,), generator)
-        return self.decode(z, generator=generator if sample_words else None)
+        return self.decode(z, generator=generator if sample_words else None, x=x)
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
         """Greedy sentences [B, L] from the posteriors' centres (mode: the mean of a Gaussian)."""
-        return self.decode(self.encode(x).mode)
+        return self.decode(self.encode(x).mode, x=x)
 
     @torch.no_grad()
     def interpolate(self, a: Tensor, b: Tensor, steps: int = 11) -> Tensor:
@@ -127,10 +167,24 @@ class VAE(nn.Module):
         Raises:
             VaelibError: `steps` is below 1.
         """
+        return self.walk(self.encode(a).mode, self.encode(b).mode, steps, a)
+
+    @torch.no_grad()
+    def walk(self, start: Tensor, end: Tensor, steps: int, x: Tensor | None = None) -> Tensor:
+        """Greedy sentences [steps, B, L] on the line from codes `start` to `end`, both [B, D].
+
+        Args:
+            start, end: Codes [B, D].
+            steps: Points, both ends included.
+            x: B examples whose posts a conditional decoder reads.
+
+        Raises:
+            VaelibError: `steps` is below 1.
+        """
         if steps < 1:
             raise VaelibError(f"steps={steps}: give the number of points, 1 or more.")
-        ends = self.encode(a).mode, self.encode(b).mode
-        weights = torch.linspace(0, 1, steps, device=ends[0].device)
-        z = torch.stack([(1 - w) * ends[0] + w * ends[1] for w in weights])
-        written = self.decode(z.flatten(0, 1))
+        weights = torch.linspace(0, 1, steps, device=start.device)
+        z = torch.stack([(1 - w) * start + w * end for w in weights])
+        copies = None if x is None else x.repeat(steps, *[1] * (x.dim() - 1))
+        written = self.decode(z.flatten(0, 1), x=copies)
         return written.view(steps, -1, written.shape[-1])

@@ -1,9 +1,26 @@
 """Gaussian noise from an explicit source, the same on every device."""
 
+import abc
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+
+class Drawn(abc.ABC):
+    """A distribution that draws its samples itself, from a generator it is given.
+
+    Attributes:
+        dense: Whether it has a density, so that samples can be weighed by it.
+    """
+
+    dense = True
+
+    @abc.abstractmethod
+    def rsample(
+        self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Samples `sample_shape + batch_shape + event_shape`; None is a generator of seed 0."""
 
 
 def fresh_generator(generator: torch.Generator | None = None) -> torch.Generator:

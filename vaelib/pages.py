@@ -5,7 +5,8 @@ from typing import Any
 
 import pandas as pd
 
-from vaelib.objectives import METHODS
+from vaelib.backbones import BACKBONES
+from vaelib.config import profiles
 from vaelib.run import Run
 from vaelib.studies import Study
 
@@ -81,25 +82,26 @@ def verdict_counts(claims: pd.DataFrame) -> pd.DataFrame:
     return counts.reset_index().rename_axis(columns=None)
 
 
-def methods() -> pd.DataFrame:
-    """Every registered method as its difference from the VAE."""
+def backbone_settings() -> pd.DataFrame:
+    """What a backbone changes: at every profile, at one, and there for single data sets."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for name, backbone in BACKBONES.items():
+        found[name, "every"] = backbone.fields | backbone.options
+        for profile, table in profiles().items():
+            own = dict(table.get("backbone", {}).get(name, {}))
+            finer = own.pop("data", {})
+            found[name, profile] = own
+            found |= {(name, f"{profile}, {data}"): values for data, values in finer.items()}
     rows = [
-        {
-            "method": name,
-            "title": entry.title,
-            "paper": entry.paper,
-            "equation": entry.equation,
-            "in a sentence": entry.summary,
-            "differs from vae": entry.differs,
-        }
-        for name, entry in METHODS.items()
+        {"backbone": name, "profile": where, "changes": _pairs(own)}
+        for (name, where), own in found.items()
+        if own
     ]
     return pd.DataFrame(rows)
 
 
-def method_formulas() -> str:
-    """Each method's formula as Markdown."""
-    return "\n\n".join(f"**{e.title}** ({e.paper})\n\n$$ {e.formula} $$" for e in METHODS.values())
+def _pairs(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items())
 
 
 def coverage(studies: Mapping[str, Study]) -> pd.DataFrame:

@@ -21,19 +21,19 @@ import torch
 from tqdm import tqdm
 
 from vaelib import store as files
+from vaelib import trainings  # noqa: F401  (registers them)
 from vaelib.build import build, load_data, parts, resolve
-from vaelib.config import Config, check_whole
+from vaelib.config import Config
 from vaelib.data import DATASETS, Corpus
-from vaelib.data.datasets import EMBEDDED, check_data
-from vaelib.data.texts import build_corpus, read_texts
+from vaelib.data.datasets import check_data, code_of
 from vaelib.digest import code_digest
 from vaelib.distributions import rsample
 from vaelib.errors import VaelibError
 from vaelib.evaluate import MEASURES, Pass, evaluate
 from vaelib.model import VAE
 from vaelib.store import Entry, Key, Store, default_store
-from vaelib.strategies_aggressive import fit_of
-from vaelib.train import Training, Watch, machine
+from vaelib.track import TRACKED
+from vaelib.train import Training, Watch, fit, machine, training_of
 
 HISTORY_ROWS = 200
 _FRESH = "make the run (again) with fresh=True, or `vaelib train --fresh`"
@@ -41,8 +41,8 @@ _FRESH = "make the run (again) with fresh=True, or `vaelib train --fresh`"
 
 def key_of(config: Config) -> Key:
     """The name of the fact this config makes with today's code."""
-    source = EMBEDDED.get(config.data, read_texts)
-    roots = [fit_of(config), build, load_data, build_corpus, source, *parts(config)]
+    roots = [fit, training_of(config), build, load_data, *code_of(config.data), *parts(config)]
+    roots += [*training_of(config).uses(config), *(TRACKED[name] for name in config.track)]
     training = code_digest(roots, _own_texts(config.data))
     measures = [MEASURES[name] for name in config.metrics]
     return Key(
@@ -161,13 +161,10 @@ class Run:
         """
         words, model = self.corpus.vocabulary, self.model()
         ends = [torch.tensor([words.encode(s.split(), markers=True)]) for s in (a, b)]
-        if sample_seed is None:
-            written = model.interpolate(*ends, steps)[:, 0]
-        else:
-            generator = torch.Generator().manual_seed(sample_seed)
-            first, last = (rsample(model.encode(end), (), generator) for end in ends)
-            share = torch.linspace(0, 1, check_whole("steps", steps, 1))[:, None]
-            written = model.decode((1 - share) * first + share * last)
+        q = [model.encode(end) for end in ends]
+        generator = None if sample_seed is None else torch.Generator().manual_seed(sample_seed)
+        first, last = (e.mode if generator is None else rsample(e, (), generator) for e in q)
+        written = model.walk(first, last, steps)[:, 0]
         return [" ".join(words.decode(s)) for s in written]
 
 
@@ -222,7 +219,9 @@ def run_config(config: Config, *, store: Store, fresh: bool = False, progress: b
             f"{config.data}: the test split holds one sentence; give more, or a larger test_size."
         )
     with _enough_memory():
-        Training(config, corpus.to(config.device))  # the same for settings that cannot be trained
+        training_of(config)(
+            config, corpus.to(config.device)
+        )  # the same for settings that cannot be trained
     with store.lock(key):
         entry = store.finished(key)
         if entry is None or not entry.whole:
@@ -294,8 +293,11 @@ def _with_weights(model: VAE, path: Path) -> VAE:
 def _train(config: Config, corpus: Corpus, folder: Path, watch: Watch | None) -> dict[str, Any]:
     """Train to the end and keep weights and history; the record's part about training."""
     begun = time.time()
-    training = fit_of(config)(config, corpus, folder, watch)
-    weights = {k: v.contiguous().cpu() for k, v in training.built.model.state_dict().items()}
+    training = fit(config, corpus, folder, watch)
+    weights = {
+        k: v.clone(memory_format=torch.contiguous_format).cpu()
+        for k, v in training.built.model.state_dict().items()
+    }
     with files.atomic(folder / files.WEIGHTS) as file:
         file.write(safetensors.torch.save(weights))
     files.write_arrays(folder / files.HISTORY, training.history_columns())

@@ -16,7 +16,7 @@ from vaelib.bessel import (
     wide,
 )
 from vaelib.errors import VaelibError
-from vaelib.noise import fresh_generator, sampling_dtype, standard_normal
+from vaelib.noise import Drawn, fresh_generator, sampling_dtype, standard_normal
 
 
 class _UnitVector(Constraint):
@@ -33,7 +33,7 @@ class _UnitVector(Constraint):
 unit_vector = _UnitVector()
 
 
-class HypersphericalUniform(Distribution):
+class HypersphericalUniform(Drawn, Distribution):
     """Uniform distribution on the unit sphere, the prior of vMF autoencoders.
 
     Args:
@@ -103,7 +103,7 @@ class HypersphericalUniform(Distribution):
         return self.mean + 1 / self.dim
 
 
-class VonMisesFisher(Distribution):
+class VonMisesFisher(Drawn, Distribution):
     """Von Mises-Fisher distribution on the unit sphere of R^d.
 
     The density is `exp(kappa <loc, z>) / C` with respect to the surface measure. Samples are

@@ -6,7 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from vaelib.model import VAE
+from vaelib.model import VAE, Outputs
 from vaelib.objectives import Objective
 from vaelib.registry import Registry
 
@@ -43,9 +43,14 @@ class Joint:
         self.model, self.objective, self.optimizer = model, objective, optimizer
         self.clip, self.precision = clip, precision
         latent = (model.encoder, model.posterior, model.prior_module)
-        self.inference = [p for module in latent for p in module.parameters()]
-        self.generation = [*model.decoder.parameters()]
-        self.others = [*objective.parameters()]
+        every = [p for module in latent for p in module.parameters()]
+        self.inference = list(dict.fromkeys(every))
+        self.generation = without(model.decoder.parameters(), self.inference)
+        self.others = without(objective.parameters(), [*self.inference, *self.generation])
+
+    def outputs(self, x: Tensor, weight: float, generator: torch.Generator) -> Outputs:
+        """The forward pass over the batch `x` at this weight of the regulariser."""
+        return self.model(x, generator)
 
     def step(self, x: Tensor, weight: float, generator: torch.Generator) -> dict[str, Tensor]:
         """One update on the batch `x`.
@@ -55,8 +60,7 @@ class Joint:
             (posterior included), `grad_decoder`, `grad_norm` (all).
         """
         with autocast(x.device, self.precision):
-            outputs = self.model(x, generator)
-            loss, parts = self.objective(outputs, weight, generator)
+            loss, parts = self.objective(self.outputs(x, weight, generator), weight, generator)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norms = self._clip()
@@ -70,6 +74,14 @@ class Joint:
         every = [*self.inference, *self.generation, *self.others]
         nn.utils.clip_grads_with_norm_(every, self.clip, total)
         return {"grad_encoder": encoder, "grad_decoder": decoder, "grad_norm": total}
+
+
+def without(
+    parameters: Iterable[nn.Parameter], taken: Iterable[nn.Parameter]
+) -> list[nn.Parameter]:
+    """The parameters, each once, that are not among those already taken."""
+    known = set(taken)
+    return [p for p in dict.fromkeys(parameters) if p not in known]
 
 
 def _norm(parameters: Iterable[nn.Parameter]) -> Tensor:

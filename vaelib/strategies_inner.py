@@ -21,7 +21,7 @@ from vaelib.objectives import TERMS, Objective, recipe
 from vaelib.objectives.iwae import Copies, ImportanceWeighted
 from vaelib.objectives.kl import KL
 from vaelib.posteriors import POSTERIORS
-from vaelib.strategies import STRATEGIES, Joint, autocast
+from vaelib.strategies import STRATEGIES, Joint
 
 Slopes = tuple[Tensor, ...]
 
@@ -57,29 +57,11 @@ recipe(
     },
 )
 
-# ---- A forward pass of one's own ----------------------------------------------------------------
-
-
-class _OwnPass(Joint):
-    """The joint step on another forward pass than the model's."""
-
-    def outputs(self, x: Tensor, weight: float, generator: torch.Generator) -> Outputs:
-        """The forward pass over the batch `x` at this weight of the regulariser."""
-        raise NotImplementedError
-
-    def step(self, x: Tensor, weight: float, generator: torch.Generator) -> dict[str, Tensor]:
-        """One update on the batch `x`; returns what the joint step does."""
-        with autocast(x.device, self.precision):
-            loss, parts = self.objective(self.outputs(x, weight, generator), weight, generator)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        norms = self._clip()
-        self.optimizer.step()
-        return {"loss": loss.detach(), **parts, **norms}
+# ---- Several samples ----------------------------------------------------------------------------
 
 
 @STRATEGIES.register("multi_sample")
-class MultiSample(_OwnPass):
+class MultiSample(Joint):
     """The joint step on K samples a sentence, as many as the regulariser asks for."""
 
     def outputs(self, x: Tensor, weight: float, generator: torch.Generator) -> Copies:
@@ -153,7 +135,7 @@ class RefinedKL(KL):
 
 
 @STRATEGIES.register("semi_amortized")
-class SemiAmortized(_OwnPass):
+class SemiAmortized(Joint):
     """The joint step from posteriors that a few steps of local descent have refined (SA-VAE).
 
     The encoder and, through the steps, the decoder get the gradient of the loss after refinement.
@@ -163,7 +145,7 @@ class SemiAmortized(_OwnPass):
     def outputs(self, x: Tensor, weight: float, generator: torch.Generator) -> Outputs:
         """A pass whose q and z are the refined ones."""
         model = self.model
-        h = model.encoder(x)
+        h = model.read(x, generator)
         code = torch.stack(mean_logvar(model.posterior(h)))
         q = diagonal_normal(*self.refine(x, code, weight, generator))
         z = rsample(q, generator=generator)
@@ -313,7 +295,7 @@ class Aggressive(Joint):
                 f"inner_steps={inner_steps}, inner_window={inner_window}: give 1 or more."
             )
         self.most, self.window = inner_steps, inner_window
-        self.batches: list[Tensor] = []
+        self.batches: Sequence[Tensor] = []
         self.aggressive = True
         self.frozen: list[nn.Parameter] = []
 
@@ -329,7 +311,7 @@ class Aggressive(Joint):
         if not self.batches:
             raise VaelibError(
                 "aggressive training draws other batches, and this loop gives it none; train with "
-                "`vaelib.run`, or with the loop of `vaelib.strategies_aggressive`."
+                "`vaelib.run`, or with the loop of `vaelib.trainings`."
             )
         done = 0
         if self.aggressive:

@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -85,16 +85,28 @@ def execute(
     Raises:
         VaelibError: A run failed; the others are kept, and the same call goes on from there.
     """
-    check_whole("jobs", jobs, 1)
     configs = {plan.config.hash: plan.config for plan in plans}
-    title = {plan.config.hash: f"{plan.label} on {plan.data}, seed {plan.seed}" for plan in plans}
+    titles = {plan.config.hash: f"{plan.label} on {plan.data}, seed {plan.seed}" for plan in plans}
+    return execute_configs(configs, titles, store, jobs=jobs, progress=progress)
+
+
+def execute_configs(
+    configs: Mapping[str, Config],
+    titles: Mapping[str, str],
+    store: Store,
+    *,
+    jobs: int = 1,
+    progress: bool = True,
+) -> list[str]:
+    """The same for configs and what to call them, both by the configs' hashes; see `execute`."""
+    check_whole("jobs", jobs, 1)
     done: list[str] = []
     failed: list[str] = []
     context = multiprocessing.get_context("spawn")
     bar = tqdm(total=len(configs), unit="run", disable=not progress, dynamic_ncols=True)
     with bar, ProcessPoolExecutor(jobs, context, follow_parent) as pool:
         root = str(store.root)
-        waiting = {pool.submit(_work, c, root): title[h] for h, c in configs.items()}
+        waiting = {pool.submit(_work, c, root): titles[h] for h, c in configs.items()}
         try:
             while waiting:
                 ended, _ = wait(waiting, return_when=FIRST_COMPLETED)

@@ -8,6 +8,7 @@ A part of your own passes when these raise nothing, e.g. in your tests:
 
 import tempfile
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +16,29 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, kl_divergence
 
-from vaelib.build import Built, build, load_data, resolve
+from vaelib.backbones import BACKBONES
+from vaelib.build import Built, build, complete, load_data, resolve
 from vaelib.config import Config
 from vaelib.data import Corpus
 from vaelib.decoders import DECODERS, LSTMDecoder
 from vaelib.distributions import rsample
-from vaelib.encoders import ENCODERS, LSTMEncoder
+from vaelib.encoders import ENCODERS, LSTMEncoder, NoisyEncoder
 from vaelib.flows import FlowNormal
 from vaelib.layers import Shape, make_generator, uniform_init_
 from vaelib.model import VAE, Outputs
-from vaelib.objectives import TERMS, Term
+from vaelib.objectives import METHODS, TERMS, Term
 from vaelib.posteriors import POSTERIORS, GaussianPosterior
 from vaelib.priors import PRIORS
 from vaelib.run import run_config
+from vaelib.sphere import VonMisesFisher
 from vaelib.store import STATE, Store
-from vaelib.strategies_aggressive import TRAININGS, fit_of
-from vaelib.train import Training, run_epoch, validate
+from vaelib.train import Training, fit, run_epoch, training_of
+from vaelib.validation import validate
 
 SHAPE = Shape(vocab_size=12, embedding_dim=6, hidden_dim=8, latent_dim=4)
 SIZE, LENGTH = 8, 6
-QUICK: dict[str, Any] = {"data": "grammar", "profile": "smoke", "epochs": 3, "lr": 0.01}
+QUICK: dict[str, Any] = {"profile": "smoke", "epochs": 3, "lr": 0.01}
+USUAL_DATA = {"text": "grammar", "pairs": "pairs", "images": "digits"}  # embedded, by what it holds
 
 
 def _require(condition: bool, sentence: str) -> None:
@@ -51,9 +55,16 @@ def sentences(size: int = SIZE, length: int = LENGTH, vocab_size: int = 12) -> T
     return words
 
 
+def shape_for(x: Tensor) -> Shape:
+    """Tiny sizes for a batch: of images `[B, P]` in floating point, V is P."""
+    return replace(SHAPE, vocab_size=x.shape[1]) if x.is_floating_point() else SHAPE
+
+
 def _gradients_reach(parameters: Iterable[tuple[str, nn.Parameter]], what: str) -> None:
-    """Every parameter has a finite gradient that is not all zero."""
+    """Every parameter that is not frozen has a finite gradient that is not all zero."""
     for name, parameter in parameters:
+        if not parameter.requires_grad:
+            continue
         if parameter.grad is None:
             raise AssertionError(f"{what}: no gradient reaches {name}")
         finite = torch.isfinite(parameter.grad).all()
@@ -72,9 +83,16 @@ def _twice(call: Callable[[torch.Generator], Tensor], what: str) -> Tensor:
     return first
 
 
+_TINY: dict[str, Callable[[], nn.Module]] = {
+    "encoder": lambda: LSTMEncoder(SHAPE),
+    "posterior": lambda: GaussianPosterior(8, SHAPE),
+    "prior": lambda: PRIORS["normal"](SHAPE),
+    "decoder": lambda: LSTMDecoder(SHAPE),
+}
+
+
 def _tiny_model() -> VAE:
-    prior = PRIORS["normal"](SHAPE)
-    model = VAE(LSTMEncoder(SHAPE), GaussianPosterior(8, SHAPE), prior, LSTMDecoder(SHAPE))
+    model = VAE(*(make() for make in _TINY.values()))
     uniform_init_(model, 1.5, 1.5, make_generator(0, "testing/init"))
     return model
 
@@ -92,6 +110,7 @@ def check_term(name_or_class: str | type[Term], **options: Any) -> None:
     what = f"term {name_or_class!r}"
     part = TERMS[name_or_class] if isinstance(name_or_class, str) else name_or_class
     term, model, x = part(SHAPE, **options), _tiny_model(), sentences()
+    complete(model.parts, [term], lambda name: _TINY[name]())
 
     def value(generator: torch.Generator) -> Tensor:
         return term(model(x, generator), generator)
@@ -125,7 +144,7 @@ def check_posterior(name_or_class: str | type[nn.Module], **options: Any) -> Non
     noise = make_generator(0, "testing/features")
     h = torch.randn(SIZE, 2 * SHAPE.latent_dim, generator=noise, requires_grad=True)
     q: Distribution = posterior(h)
-    p = PRIORS["normal" if isinstance(q, Independent) else "uniform_sphere"](SHAPE)()
+    p = PRIORS["uniform_sphere" if isinstance(q, VonMisesFisher) else "normal"](SHAPE)()
     shapes = (tuple(q.batch_shape), tuple(q.event_shape))
     _require(shapes == ((SIZE,), (SHAPE.latent_dim,)), f"{what}: batch and event are {shapes}")
     z = _twice(lambda generator: rsample(q, (3,), generator), what)
@@ -146,19 +165,26 @@ def _may_be_kl(rate: Tensor, q: Distribution) -> bool:
     return bool(torch.isfinite(rate).all()) and (estimated or bool((rate >= -1e-5).all()))
 
 
-def check_encoder(name_or_class: str | type[nn.Module], x: Tensor | None = None) -> None:
+def check_encoder(
+    name_or_class: str | type[nn.Module], x: Tensor | None = None, **options: Any
+) -> None:
     """Check an encoder: one vector an example, the same alone as in company.
 
     Args:
         name_or_class: A registered encoder, or a class.
         x: A batch; None takes sentences `[B, T]`.
+        options: Its options.
 
     Raises:
         AssertionError: A contract is broken; the message names it.
     """
     what = f"encoder {name_or_class!r}"
     part = ENCODERS[name_or_class] if isinstance(name_or_class, str) else name_or_class
-    encoder, x = part(SHAPE), sentences() if x is None else x
+    x = sentences() if x is None else x
+    encoder = part(shape_for(x), **options)
+    if isinstance(encoder, NoisyEncoder):
+        _twice(lambda generator: encoder.train()(x, generator), what)
+    encoder.eval()
     h = _twice(lambda _: encoder(x), what)
     wanted = (len(x), encoder.output_dim)
     _require(h.shape == wanted, f"{what}: shape {tuple(h.shape)}, not {wanted}")
@@ -183,7 +209,8 @@ def check_decoder(
     """
     what = f"decoder {name_or_class!r}"
     part = DECODERS[name_or_class] if isinstance(name_or_class, str) else name_or_class
-    decoder, x = part(SHAPE, **options), sentences() if x is None else x
+    x = sentences() if x is None else x
+    decoder = part(shape_for(x), **options)
     z = torch.randn(2 * len(x), SHAPE.latent_dim, generator=make_generator(0, "testing/codes"))
     z.requires_grad_()
     _twice(lambda generator: decoder.train()(x, z, generator), what)
@@ -199,7 +226,7 @@ def check_decoder(
 
 
 def check_method(name: str, **overrides: Any) -> None:
-    """Check a method end to end on a slice of `grammar`, in seconds.
+    """Check a method end to end on a slice of embedded data, in seconds.
 
     Shapes and units of a forward pass, gradients, two runs with the same bits, resuming from the
     middle of an epoch, the stored weights, and that it learns.
@@ -211,13 +238,14 @@ def check_method(name: str, **overrides: Any) -> None:
     Raises:
         AssertionError: A contract is broken; the message names it.
     """
-    config = resolve(name, **(QUICK | overrides))
+    config = resolve(name, **({"data": usual_data(name)} | QUICK | overrides))
     corpus = load_data(config)
     built = build(config, len(corpus.vocabulary))
-    _check_step(name, built, corpus.train.gather(corpus.train.buckets(SIZE)[-1]))
+    first = corpus.train.gather(corpus.train.buckets(SIZE)[-1])
+    _check_step(name, built, corpus.train.draw(first, make_generator(0, "testing/draw")))
     batches = [corpus.valid.gather(i) for i in corpus.valid.buckets(config.batch_size)]
     with tempfile.TemporaryDirectory() as place:
-        whole = fit_of(config)(config, corpus, Path(place, "whole"))
+        whole = fit(config, corpus, Path(place, "whole"))
         before, after = (
             validate(b, batches, make_generator(0, "testing/valid"))["distortion"]
             for b in (build(config, len(corpus.vocabulary)), whole.built)
@@ -228,6 +256,12 @@ def check_method(name: str, **overrides: Any) -> None:
         kept, mine = made.model().state_dict(), whole.built.model.state_dict()
         equal = all(torch.equal(kept[k], v) for k, v in mine.items())
         _require(equal, f"{name}: a second run, or its stored weights, differ from the first")
+
+
+def usual_data(method: str) -> str:
+    """The embedded data set a method is tried on."""
+    backbone = METHODS[method].changes.get("backbone", "lstm")
+    return USUAL_DATA[BACKBONES[backbone].reads]
 
 
 def _check_step(name: str, built: Built, x: Tensor) -> None:
@@ -253,7 +287,7 @@ class _Interrupt(Exception):
 
 def _interrupted(config: Config, corpus: Corpus, place: Path) -> Training:
     """Stop in the middle of the first epoch, then go on with a new `Training`."""
-    training = TRAININGS.get(config.strategy, Training)(config, corpus)
+    training = training_of(config)(config, corpus)
     stop_at = max(1, len(training.batches) // 2)
 
     def watch(phase: str, done: int, total: int, values: dict[str, float]) -> None:
@@ -261,10 +295,11 @@ def _interrupted(config: Config, corpus: Corpus, place: Path) -> Training:
             training.save(place / STATE)
             raise _Interrupt
 
+    training.prepare(place)
     try:
         run_epoch(training, place / STATE, watch)
     except _Interrupt:
-        return fit_of(config)(config, corpus, place)
+        return fit(config, corpus, place)
     raise AssertionError(f"{config.method}: the run was over before it could be interrupted")
 
 

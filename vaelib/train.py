@@ -4,7 +4,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,16 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from vaelib.build import Built, build
+from vaelib.build import Built, build, options_of
 from vaelib.config import Config
 from vaelib.data import Corpus
 from vaelib.errors import VaelibError
 from vaelib.layers import derived_seed, make_generator
-from vaelib.model import VAE
-from vaelib.objectives import Objective
+from vaelib.registry import Registry
 from vaelib.schedules import Clock
 from vaelib.store import STATE, atomic
-from vaelib.strategies import STRATEGIES, autocast
+from vaelib.strategies import STRATEGIES
+from vaelib.validation import chosen_by, followed, validate
 
 FLUSH_STEPS = 25
 SAVE_SECONDS = 60.0
@@ -61,6 +61,25 @@ class Progress:
     epochs: list[dict[str, float]] = field(default_factory=list)
 
 
+class Batches(Sequence[Tensor]):
+    """Training batches, with fresh noise each time one is taken where the data have it.
+
+    Args:
+        batches: As the split gives them.
+        split: Whose `draw` is used.
+        generator: Source of the noise.
+    """
+
+    def __init__(self, batches: list[Tensor], split: Any, generator: torch.Generator) -> None:
+        self.batches, self.split, self.generator = batches, split, generator
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, place: int) -> Tensor:  # type: ignore[override]
+        return self.split.draw(self.batches[place], self.generator)
+
+
 class Training:
     """A training run in progress: the parts, where it stands, and how to save and load both.
 
@@ -72,10 +91,11 @@ class Training:
     def __init__(self, config: Config, corpus: Corpus) -> None:
         self.config = config
         self.built: Built = build(config, len(corpus.vocabulary))
-        self.batches = self._usable([corpus.train.gather(i) for i in self._buckets(corpus.train)])
-        self.valid = [corpus.valid.gather(i) for i in self._buckets(corpus.valid)]
-        self.examples = len(corpus.train)
+        self.corpus = corpus
         self.noise = make_generator(config.seed, "noise", config.device)
+        self.batches = Batches(self._batches(0), corpus.train, self.noise)
+        self.valid = [corpus.valid.gather(i) for i in corpus.valid.buckets(config.batch_size)]
+        self.examples = len(corpus.train)
         self.progress = Progress(lr=config.lr)
         self.columns: list[str] = []
         self.rows: list[Tensor] = []
@@ -83,8 +103,21 @@ class Training:
         self.best = self._weights()
         self._new_optimizer()
 
-    def _buckets(self, split: Any) -> list[Tensor]:
-        return split.buckets(self.config.batch_size)
+    def _batches(self, epoch: int) -> list[Tensor]:
+        """The training batches of an epoch: always the same ones, or drawn anew and padded."""
+        cfg, train = self.config, self.corpus.train
+        if cfg.batching == "buckets":
+            made = [train.gather(i) for i in train.buckets(cfg.batch_size)]
+        else:
+            draw = np.random.default_rng(derived_seed(cfg.seed, f"mixed/{epoch}"))
+            order = torch.from_numpy(draw.permutation(len(train)))
+            made = [train.mixed(i) for i in order.split(cfg.batch_size)]
+        return self._usable(made)
+
+    def begin_epoch(self) -> None:
+        """Draw the epoch's batches, where they are not the same in all."""
+        if self.config.batching == "mixed":
+            self.batches.batches = self._batches(self.progress.epoch)
 
     def _usable(self, batches: list[Tensor]) -> list[Tensor]:
         objective, least = self.built.objective, self.config.min_batch
@@ -99,11 +132,14 @@ class Training:
 
     def _new_optimizer(self) -> None:
         cfg, built = self.config, self.built
-        parameters = [*built.model.parameters(), *built.objective.parameters()]
+        every = (*built.model.parameters(), *built.objective.parameters())
+        parameters = list(dict.fromkeys(every))  # shared ones once
         fused = cfg.device.split(":")[0] in ("cpu", "cuda")
         self.optimizer = OPTIMIZERS[cfg.optimizer](parameters, lr=self.progress.lr, fused=fused)
-        self.strategy = STRATEGIES[cfg.strategy](
-            built.model, built.objective, self.optimizer, cfg.clip, cfg.precision
+        strategy = STRATEGIES[cfg.strategy]
+        options = {name: cfg.options[name] for name in options_of(strategy)}
+        self.strategy = strategy(
+            built.model, built.objective, self.optimizer, cfg.clip, cfg.precision, **options
         )
 
     def _weights(self) -> dict[str, Tensor]:
@@ -196,6 +232,14 @@ class Training:
         self.noise.set_state(tensors["noise"])
         self.history, self.columns = tensors["history"].numpy(), columns
 
+    def prepare(self, folder: Path, watch: Watch | None = None) -> None:
+        """What comes before the first step of a new run; here, nothing."""
+
+    @staticmethod
+    def uses(config: Config) -> list[Any]:
+        """Parts that are trained before the first step and are not the config's own."""
+        return []
+
     def decay(self, value: float) -> None:
         """Halve the learning rate and go back to the best weights (He et al. 2019)."""
         p, cfg = self.progress, self.config
@@ -204,6 +248,14 @@ class Training:
         p.bad, p.decays = 0, p.decays + 1
         p.reference = p.last_loss if cfg.decay_reference == "last_batch" else value
         self._new_optimizer()
+
+    def end_step(self) -> None:
+        """Halve the learning rate where a fixed plan says so (Wu et al. 2020)."""
+        p, cfg = self.progress, self.config
+        if cfg.lr_schedule == "steps" and p.step > cfg.lr_from and p.step % cfg.lr_every == 0:
+            p.lr *= cfg.lr_factor
+            for group in self.optimizer.param_groups:
+                group["lr"] = p.lr
 
     def judge(self, value: float) -> None:
         """Keep the best weights and apply the decay and stop rule to a validation value."""
@@ -215,6 +267,8 @@ class Training:
             p.reference, p.bad = value, 0
             return
         p.bad += 1
+        if cfg.lr_schedule == "steps":
+            return
         if p.bad >= cfg.patience and p.epoch >= cfg.decay_from_epoch:
             self.decay(value)
             p.stopped = cfg.early_stop and p.decays >= cfg.max_decays
@@ -226,6 +280,15 @@ class Training:
     def history_columns(self) -> dict[str, np.ndarray]:
         """The history, one array a column, one entry a step."""
         return {name: self.history[:, i] for i, name in enumerate(self.columns)}
+
+
+TRAININGS: Registry[type[Training]] = Registry("training")
+TRAININGS.add("joint", Training)
+
+
+def training_of(config: Config) -> type[Training]:
+    """The kind of training a config's strategy asks for."""
+    return TRAININGS[config.strategy if config.strategy in TRAININGS else "joint"]
 
 
 def fit(config: Config, corpus: Corpus, folder: Path, watch: Watch | None = None) -> Training:
@@ -243,10 +306,12 @@ def fit(config: Config, corpus: Corpus, folder: Path, watch: Watch | None = None
     Raises:
         VaelibError: Training diverged, or the checkpoint is damaged.
     """
-    training = Training(config, corpus)
+    training = training_of(config)(config, corpus)
     path = folder / STATE
     if path.is_file():
         training.load(path)
+    else:
+        training.prepare(folder, watch)
     while training.progress.epoch < config.epochs and not training.progress.stopped:
         run_epoch(training, path, watch)
         training.save(path)
@@ -258,6 +323,7 @@ def run_epoch(training: Training, path: Path, watch: Watch | None = None) -> Non
     """One epoch from wherever it stands: train, validate, judge."""
     cfg, p = training.config, training.progress
     begun, saved = time.perf_counter() - p.seconds, time.perf_counter()
+    training.begin_epoch()
     order = np.random.default_rng(derived_seed(cfg.seed, f"order/{p.epoch}"))
     places = order.permutation(len(training.batches))
     training.built.model.train()
@@ -269,6 +335,7 @@ def run_epoch(training: Training, path: Path, watch: Watch | None = None) -> Non
         weight = training.built.schedule(clock)
         values = training.strategy.step(training.batches[place], weight, training.noise)
         training.record_step(values, weight)
+        training.end_step()
         p.seconds = time.perf_counter() - begun
         if watch:
             watch("train", p.step, total, {"epoch": p.epoch, "lr": p.lr})
@@ -285,12 +352,13 @@ def finish_epoch(training: Training) -> None:
     cfg, p = training.config, training.progress
     generator = make_generator(cfg.seed, f"valid/{p.epoch}", cfg.device)
     values = validate(training.built, training.valid, generator, cfg.precision)
+    values |= followed(cfg, training.built, training.valid, p.epoch)
     seen = training.history[training.history[:, 1] == p.epoch]
     means = dict(zip(training.columns, seen.mean(axis=0).tolist(), strict=True))
     row = {f"train_{k}": v for k, v in means.items() if k not in ("step", "epoch", "lr", "weight")}
     row |= {"epoch": p.epoch, "lr": p.lr, "weight": float(seen[-1, 3]), "seconds": p.seconds}
     p.epochs.append(row | {f"valid_{k}": v for k, v in values.items()})
-    chosen = -values["elbo"] if cfg.select == "elbo" else values["objective"]
+    chosen = chosen_by(cfg, values)
     if not math.isfinite(chosen):
         raise VaelibError(
             f"training diverged: the validation loss is {chosen} after epoch {p.epoch}; lower lr, "
@@ -298,28 +366,6 @@ def finish_epoch(training: Training) -> None:
         )
     training.judge(chosen)
     p.epoch, p.index = p.epoch + 1, 0
-
-
-@torch.no_grad()
-def validate(
-    built: Built, batches: list[Tensor], generator: torch.Generator, precision: str = "fp32"
-) -> dict[str, float]:
-    """Mean over the validation sentences, one z each, the regulariser at its full weight.
-
-    Returns:
-        `objective`, `elbo`, `distortion`, `rate` in nats per sentence.
-    """
-    model: VAE = built.model.eval()
-    objective: Objective = built.objective.eval()
-    sums = torch.zeros(4, dtype=torch.float64)
-    for x in batches:
-        with autocast(x.device, precision):
-            outputs = model(x, generator)
-            loss, _ = objective(outputs, built.schedule.final, generator)
-        values = (loss, outputs.elbo.mean(), outputs.distortion.mean(), outputs.rate.mean())
-        sums += len(x) * torch.stack([v.double() for v in values]).cpu()
-    means = (sums / sum(len(x) for x in batches)).tolist()
-    return dict(zip(("objective", "elbo", "distortion", "rate"), means, strict=True))
 
 
 @contextlib.contextmanager

@@ -13,7 +13,9 @@ from vaelib.data.download import git_blob_sha1
 from vaelib.errors import VaelibError
 
 IDS = (
-    "grammar synthetic ptb snli short_yelp yahoo yelp short_yelp_standin snli_standin yahoo_standin"
+    "grammar synthetic pairs digits ptb snli short_yelp yahoo yelp yelp13 switchboard omniglot "
+    "omniglot_original "
+    "short_yelp_standin snli_standin yahoo_standin omniglot_standin switchboard_standin"
 )
 TEXTS = {"train": "1\ta b\n0\tc etorch.\n", "valid": "1\ta etc.\n", "test": "0\tb torch.\n"}
 
@@ -39,16 +41,22 @@ def test_the_ids() -> None:
     assert list(DATASETS) == IDS.split()
 
 
+def files_of(spec: DatasetSpec) -> list[str]:
+    if spec.reader == "zips":
+        return ["background", "evaluation"]
+    return ["images"] if spec.holds == "images" else ["train", "valid", "test"]
+
+
 def test_sources_are_complete() -> None:
     for spec in DATASETS.values():
         if spec.kind == "download":
-            assert list(spec.sources) == ["train", "valid", "test"]
+            assert list(spec.sources) == files_of(spec)
         for source in spec.sources.values():
             assert len(source.git_sha1) == 40
             assert len(source.sha256) in (0, 64)
             assert (source.bytes is None) == (not source.sha256)
             assert len(source.path.split("/")[2]) == 40
-        pinned = ["train", "valid", "test"] if spec.kind == "folder" else []
+        pinned = files_of(spec) if spec.kind == "folder" else []
         assert list(spec.sha256) == pinned
         assert all(len(digest) == 64 for digest in spec.sha256.values())
         assert spec.title

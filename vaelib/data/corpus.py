@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from vaelib.errors import VaelibError
 
@@ -114,6 +116,11 @@ class Split:
         """Tokens of each sentence including both markers, int64 `[N]`, on the CPU."""
         return self.offsets.diff()
 
+    @property
+    def predicted(self) -> Tensor:
+        """Tokens a decoder predicts of each sentence: all but the start marker, int64 `[N]`."""
+        return self.lengths - 1
+
     def sentence(self, i: int) -> Tensor:
         """The ids of sentence `i`, both markers included, `[T]`.
 
@@ -142,6 +149,14 @@ class Split:
         places = starts[:, None] + torch.arange(int(lengths))
         return self.tokens[places.to(self.tokens.device)]
 
+    def mixed(self, indices: Tensor) -> Tensor:
+        """The sentences at `indices` `[B]`, of any length, as `[B, T]` with `<pad>` behind."""
+        return padded([self.sentence(i) for i in indices.tolist()])
+
+    def draw(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """The batch as it is trained on: itself, since nothing in a text is random."""
+        return batch
+
     def buckets(self, batch_size: int) -> list[Tensor]:
         """The frozen batches of the He family (T4).
 
@@ -166,6 +181,41 @@ class Split:
         return replace(self, tokens=self.tokens.to(device), labels=labels)
 
 
+def padded(sentences: Sequence[Tensor]) -> Tensor:
+    """Sentences of any length as one batch `[B, T]`, `<pad>` behind the shorter ones."""
+    return pad_sequence([*sentences], batch_first=True, padding_value=PAD)
+
+
+class Examples(Protocol):
+    """What every split offers, whatever it holds: text, pairs or images."""
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Class of each example, int64 `[N]`."""
+
+    @property
+    def predicted(self) -> Tensor:
+        """Tokens or pixels predicted of each example, int64 `[N]`, on the CPU."""
+
+    def __len__(self) -> int:
+        """Examples N."""
+
+    def gather(self, indices: Tensor) -> Tensor:
+        """A batch of examples of one shape."""
+
+    def mixed(self, indices: Tensor) -> Tensor:
+        """A batch of examples of any shape, padded."""
+
+    def draw(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """The batch as it is trained on, with fresh noise where the data have it."""
+
+    def buckets(self, batch_size: int) -> list[Tensor]:
+        """Indices of frozen batches for `gather`."""
+
+    def to(self, device: torch.device | str) -> "Examples":
+        """The same on another device."""
+
+
 @dataclass(frozen=True, eq=False)
 class Corpus:
     """A data set ready to train on.
@@ -181,20 +231,22 @@ class Corpus:
             are never theirs.
         checksums: SHA-256 of each file as read (embedded data: of the generated text).
         label_names: Names of the classes by id, empty when there are no labels.
+        holds: "text", "pairs" or "images".
     """
 
     id: str
     title: str
-    train: Split
-    valid: Split
-    test: Split
-    vocabulary: Vocabulary
+    train: Any
+    valid: Any
+    test: Any
+    vocabulary: Any
     stand_in: bool = False
     checksums: dict[str, str] = field(default_factory=dict)
     label_names: tuple[str, ...] = ()
+    holds: str = "text"
 
     @property
-    def splits(self) -> dict[str, Split]:
+    def splits(self) -> dict[str, Any]:
         """The three splits by name."""
         return {"train": self.train, "valid": self.valid, "test": self.test}
 
@@ -208,9 +260,10 @@ class Corpus:
 
         Returns:
             n_train, n_valid, n_test, vocab_size, and length_mean, length_std (population) of the
-            training sentences in tokens, both markers included.
+            training sentences in tokens, both markers included. Of pairs the responses count;
+            of images the pixels do, as vocabulary and as length.
         """
-        lengths = self.train.lengths.double()
+        lengths = (self.train.predicted + (self.holds != "images")).double()
         return {f"n_{name}": len(split) for name, split in self.splits.items()} | {
             "vocab_size": len(self.vocabulary),
             "length_mean": lengths.mean().item(),

@@ -10,18 +10,33 @@ from pathlib import Path
 from typing import Any
 
 from vaelib.config import check_whole
-from vaelib.data import grammar, synthetic
+from vaelib.data import digits, drawings, grammar, grammar_pairs, omniglot, synthetic
 from vaelib.data.corpus import Corpus
 from vaelib.data.download import Source, fetch, find_locally
 from vaelib.data.folder import read_folder
+from vaelib.data.images import ImageData
+from vaelib.data.pairs import PairTexts, build_pairs, read_pair_folder
+from vaelib.data.switchboard import read_dialogues
 from vaelib.data.texts import SPLITS, Slicing, Texts, build_corpus, read_bytes, read_texts, sha256
+from vaelib.data.yelp13 import keep_frequent, read_reviews
 from vaelib.errors import VaelibError, check_name
 from vaelib.registry import Registry
 
 STANDIN_VARIABLE = "VAELIB_STANDIN"
-EMBEDDED: dict[str, Callable[[], dict[str, Texts]]] = {
+EMBEDDED: dict[str, Callable[..., Any]] = {
     "grammar": grammar.texts,
     "synthetic": synthetic.texts,
+    "pairs": grammar_pairs.texts,
+    "digits": digits.images,
+}
+READERS: dict[str, Callable[..., Any]] = {  # of downloaded files, by what they hold
+    "lines": read_texts,
+    "reviews": read_reviews,
+    "dialogues": read_dialogues,
+    "chardata": omniglot.images,
+    "drawings": omniglot.standin_images,
+    "zips": drawings.images,
+    "tabs": read_pair_folder,
 }
 KNOWN_WORDS = {"synthetic": synthetic.VOCABULARY}
 
@@ -43,6 +58,9 @@ class DatasetSpec:
         labelled: False where a TAB separates words and no label.
         damage: `sign`, `find`, `replace`: a known fault of the public copy and how to undo it.
         sha256: Checksums of a stand-in's files, by split.
+        holds: "text", "pairs" or "images".
+        pixels: Of an image.
+        reader: How its files are read, of `READERS`.
     """
 
     id: str
@@ -57,6 +75,9 @@ class DatasetSpec:
     labelled: bool = True
     damage: dict[str, str] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
+    holds: str = "text"
+    pixels: int = 0
+    reader: str = "lines"
 
     @property
     def stand_in(self) -> bool:
@@ -119,6 +140,7 @@ def load(
     min_count: int = 1,
     max_words: int = 2000,
     seed: int = 0,
+    binarisation: str = "dynamic",
 ) -> Corpus:
     """Load a data set by id, or a folder with train.txt, valid.txt and test.txt.
 
@@ -135,6 +157,7 @@ def load(
             keeps all its 1,000 words whether seen or not.
         max_words: Words a sentence may have; a longer one is an error.
         seed: Seed of the slices (not of a run).
+        binarisation: Of grey training images: "dynamic" or "fixed".
 
     Returns:
         The corpus.
@@ -151,31 +174,85 @@ def load(
         name = Path(data).name
         return build_corpus(f"folder:{name}", name, *read_folder(data, max_words), slicing)
     spec = DATASETS[data]
-    read = _read(spec, max_words)
-    words = KNOWN_WORDS.get(spec.id, ())
-    return build_corpus(spec.id, spec.title, *read, slicing, spec.stand_in, words)
+    if spec.holds == "images":
+        return _image_corpus(spec, _read_images(spec, binarisation).sliced(slicing))
+    texts, checksums = _read(spec, max_words)
+    about = (spec.id, spec.title, texts, checksums, slicing, spec.stand_in)
+    if spec.holds == "pairs":
+        return build_pairs(*about)
+    return build_corpus(*about, KNOWN_WORDS.get(spec.id, ()))
 
 
-def _read(spec: DatasetSpec, max_words: int) -> tuple[dict[str, Texts], dict[str, str]]:
-    """Texts and checksums of a data set."""
+def code_of(data: str) -> list[Callable[..., Any]]:
+    """The functions that read a data set and make its corpus."""
+    if data not in DATASETS:
+        return [build_corpus, read_texts]
+    spec = DATASETS[data]
+    made: Callable[..., Any] = {"images": ImageData, "pairs": build_pairs}.get(
+        spec.holds, build_corpus
+    )
+    own = [keep_frequent] if spec.reader == "reviews" else []
+    return [made, EMBEDDED.get(data, READERS[spec.reader]), *own]
+
+
+def _image_corpus(spec: DatasetSpec, data: ImageData) -> Corpus:
+    return Corpus(
+        spec.id,
+        spec.title,
+        data.train,
+        data.valid,
+        data.test,
+        vocabulary=data.vocabulary,
+        stand_in=spec.stand_in,
+        checksums=dict(data.checksums),
+        label_names=data.label_names,
+        holds="images",
+    )
+
+
+def _read_images(spec: DatasetSpec, binarisation: str) -> ImageData:
+    """The images of a data set."""
+    if spec.kind == "embedded":
+        return EMBEDDED[spec.id](binarisation)
+    if spec.kind == "folder":
+        known = spec.sha256.get("images", "")
+        return omniglot.standin_images(_standin_folder(spec), known, binarisation)
+    return READERS[spec.reader](*spec.sources.values(), binarisation)
+
+
+def _read(spec: DatasetSpec, max_words: int) -> tuple[dict[str, Any], dict[str, str]]:
+    """Texts or pairs of a data set by split, and checksums."""
     if spec.kind == "embedded":
         return _read_embedded(spec.id)
     if spec.kind == "folder":
         return _read_standin(spec, max_words)
-    texts, checksums = {}, {}
+    contents, checksums = {}, {}
     for split in SPLITS:
         path = fetch(spec.sources[split])
         content = read_bytes(path, f"{spec.id}: {path.name}")
         checksums[path.name] = sha256(content)
-        repaired = _undo_damage(content, spec.damage)
-        texts[split] = read_texts(repaired, f"{spec.id}: {path}", max_words, spec.labelled)
-    return texts, checksums
+        contents[split] = _undo_damage(content, spec.damage), f"{spec.id}: {path}"
+    return _texts_of(spec, contents, max_words), checksums
 
 
-def _read_standin(spec: DatasetSpec, max_words: int) -> tuple[dict[str, Texts], dict[str, str]]:
+def _texts_of(
+    spec: DatasetSpec, contents: Mapping[str, tuple[bytes, str]], max_words: int
+) -> dict[str, Any]:
+    """Texts or pairs of downloaded files, each given with where it lies."""
+    if spec.reader == "lines":
+        options = (max_words, spec.labelled)
+        return {split: read_texts(*content, *options) for split, content in contents.items()}
+    read = {split: READERS[spec.reader](*content) for split, content in contents.items()}
+    return keep_frequent(read) if spec.reader == "reviews" else read
+
+
+def _read_standin(spec: DatasetSpec, max_words: int) -> tuple[dict[str, Any], dict[str, str]]:
     """Texts and checksums of a stand-in, whose files must be the very ones its records name."""
     folder = _standin_folder(spec)
-    texts, checksums = read_folder(folder, max_words, spec.labelled)
+    if spec.reader == "tabs":
+        texts, checksums = read_pair_folder(folder, max_words)
+    else:
+        texts, checksums = read_folder(folder, max_words, spec.labelled)
     for split, known in spec.sha256.items():
         if (found := checksums[f"{split}.txt"]) != known:
             raise VaelibError(
@@ -187,7 +264,7 @@ def _read_standin(spec: DatasetSpec, max_words: int) -> tuple[dict[str, Texts], 
 
 
 @cache
-def _read_embedded(id: str) -> tuple[dict[str, Texts], dict[str, str]]:
+def _read_embedded(id: str) -> tuple[dict[str, Texts | PairTexts], dict[str, str]]:
     texts = EMBEDDED[id]()
     return texts, {f"{id}.{split}": text.digest() for split, text in texts.items()}
 
@@ -205,12 +282,12 @@ def _standin_folder(spec: DatasetSpec) -> Path:
         VaelibError: `VAELIB_STANDIN` is not set or has no such folder.
     """
     root = os.environ.get(STANDIN_VARIABLE)
+    files = omniglot.STANDIN_FILE if spec.holds == "images" else "train.txt, valid.txt and test.txt"
     where = "is not set" if not root else f"is {root}, which has no folder {spec.folder}"
     if not root or not (Path(root) / spec.folder).is_dir():
         raise VaelibError(
             f"{spec.id} is a developer's corpus that is never downloaded and {STANDIN_VARIABLE} "
-            f"{where}; set it to a folder that holds {spec.folder}/ with train.txt, valid.txt and "
-            "test.txt."
+            f"{where}; set it to a folder that holds {spec.folder}/ with {files}."
         )
     return Path(root) / spec.folder
 
@@ -224,7 +301,9 @@ def available(id: str) -> bool:
     spec = DATASETS[id]
     if spec.kind == "folder":
         root = os.environ.get(STANDIN_VARIABLE)
-        paths = [Path(root or "", spec.folder, f"{split}.txt") for split in SPLITS]
+        names = [f"{split}.txt" for split in SPLITS]
+        names = [omniglot.STANDIN_FILE] if spec.holds == "images" else names
+        paths = [Path(root or "", spec.folder, name) for name in names]
         return bool(root) and all(path.is_file() for path in paths)
     return all(find_locally(source) is not None for source in spec.sources.values())
 

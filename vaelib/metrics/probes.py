@@ -106,17 +106,9 @@ def _probe(drawn: Labelled, valid: Labelled, test: Labelled) -> dict[str, float]
 
 
 def _classifier(penalty: float) -> Any:
-    """An unfitted logistic regression.
+    """An unfitted logistic regression."""
+    from sklearn.linear_model import LogisticRegression
 
-    Raises:
-        VaelibError: scikit-learn is missing.
-    """
-    try:
-        from sklearn.linear_model import LogisticRegression
-    except ImportError as error:
-        raise VaelibError(
-            "linear probes need scikit-learn: install it with `pip install 'vaelib[probes]'`."
-        ) from error
     return LogisticRegression(C=penalty, solver="newton-cholesky", max_iter=1000)
 
 

@@ -17,10 +17,12 @@ class Term(nn.Module, abc.ABC):
     Attributes:
         scope: "example" when `forward` gives [B], "batch" when it gives a scalar.
         group_size: Examples it needs at a time; training skips batches that it does not divide.
+        reads: What the data may hold: "text", "pairs", "images".
     """
 
     scope: str = "example"
     group_size: int = 1
+    reads: tuple[str, ...] = ("text", "pairs", "images")
 
     @abc.abstractmethod
     def forward(self, outputs: Outputs, generator: torch.Generator) -> Tensor:

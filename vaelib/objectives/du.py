@@ -31,7 +31,7 @@ recipe(
     aliases=("VAE-NF", "vae_nf"),
     title="VAE-NF",
     paper="Rezende & Mohamed 2015; Wu et al. 2020",
-    equation="Coupled-VAE Section 4.1",
+    equation="Coupled-VAE Section 5.2",
     formula=r"z_K = f_K(\cdots f_1(z_0)),\ f(z) = z + \hat u \tanh(w^\top z + b)",
     summary="The Gaussian sample passes through planar flows; the KL is estimated at one sample.",
     changes={"posterior": "planar"},

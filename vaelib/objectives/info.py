@@ -82,7 +82,7 @@ recipe(
     aliases=("WAE (Coupled-VAE)",),
     title="WAE, seven scales",
     paper="Tolstikhin et al. 2018; Wu et al. 2020",
-    equation="Coupled-VAE Section 4",
+    equation="Coupled-VAE Section 5.2",
     formula=r"0.8\,\mathrm{KL}(q(z|x)\,\|\,p(z)) + 10 \sum_s \mathrm{MMD}_{k_s}(q(z), p(z))",
     summary="A kernel distance of seven scales, and the KL annealed to a weight of 0.8.",
     changes={"extra_terms": ("mmd_multiscale",)},

@@ -45,7 +45,7 @@ recipe(
 )
 recipe(
     "beta",
-    aliases=("beta-VAE", "beta_vae"),
+    aliases=("beta-VAE", "β-VAE", "beta_vae"),
     title="beta-VAE",
     paper="Higgins et al. 2017",
     equation="DG-VAE Section 4.1",
@@ -55,13 +55,34 @@ recipe(
 )
 recipe(
     "cyclic",
-    aliases=("cyclic-VAE", "CyclicalVAE"),
+    aliases=("cyclic-VAE",),
     title="cyclic-VAE",
     paper="Fu et al. 2019",
     equation="DG-VAE Section 4.1 (T8)",
     formula=r"w_t\,\mathrm{KL}(q(z|x)\,\|\,p(z))",
     summary="The annealing starts anew every fifth of the run; no early stopping.",
     changes={"schedule": "cyclic", "early_stop": False},
+)
+recipe(
+    "cyclic_four",
+    aliases=("CyclicalVAE", "CycAnn-VAE"),
+    title="CycAnn-VAE",
+    paper="Fu et al. 2019",
+    equation="VAE-MINE Section 5.2; Coupled-VAE Section 5.1",
+    formula=r"w_t\,\mathrm{KL}(q(z|x)\,\|\,p(z))",
+    summary="Four cycles of annealing, the weight rising in the first half of each.",
+    changes={"schedule": "cyclic"},
+    options={"cycles": 4, "ramp_fraction": 0.5},
+)
+recipe(
+    "cnn",
+    aliases=("CNN-VAE",),
+    title="CNN-VAE",
+    paper="Yang et al. 2017; Wu et al. 2020",
+    equation="Coupled-VAE Section 5.1",
+    formula=r"\mathrm{KL}(q(z|x)\,\|\,p(z))",
+    summary="Dilated convolutions write instead of a recurrent network, and see less of the past.",
+    changes={"backbone": "cnn"},
 )
 recipe(
     "skip",
@@ -85,7 +106,7 @@ recipe(
 )
 recipe(
     "delta",
-    aliases=("delta-VAE", "delta_vae"),
+    aliases=("delta-VAE", "δ-VAE", "delta_vae"),
     title="delta-VAE",
     paper="Razavi et al. 2019",
     equation="DG-VAE Section 4.1",

@@ -1,13 +1,14 @@
 """Mutual information neural estimation (VAE-MINE, Qian & Cheung 2019), and its VAE-0.5."""
 
 import math
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 import vaelib.decoders_limited  # noqa: F401  (registers the decoder of VAE-0.5)
 from vaelib.errors import VaelibError, check_name
-from vaelib.layers import Shape
+from vaelib.layers import Completed, Shape
 from vaelib.model import Outputs
 from vaelib.objectives.base import TERMS, Term, recipe
 from vaelib.objectives.critic import dual_bound, multilayer
@@ -17,7 +18,7 @@ SLOPES = ("optimal", "average", "published")
 
 
 @TERMS.register("mine")
-class MINE(Term):
+class MINE(Completed, Term):
     """-alpha C, where C is a critic's lower bound of I(x; z) (VAE-MINE Eqs. 12-17).
 
     C = E f(x, z) - xi E e^f(x, z') + log xi + 1, with z' the code of another sentence. One backward
@@ -60,10 +61,20 @@ class MINE(Term):
             )
         self.xi = check_name(mine_xi, SLOPES, "mine_xi")
         self.alpha, self.decay, self.shared = mine_alpha, mine_decay, mine_shared
-        sizes = (shape.hidden_dim + shape.latent_dim, mine_width, mine_width, 1)
-        self.network = multilayer(sizes, nn.ReLU, bias=False)  # the bound ignores constants
+        self.latent_dim, self.width = shape.latent_dim, mine_width
+        self.network = self._critic(shape.hidden_dim)
         self.log_average: Tensor
         self.register_buffer("log_average", torch.zeros(()))
+
+    def complete(self, parts: Mapping[str, nn.Module], again: Callable[[str], nn.Module]) -> None:
+        """Let the critic be as wide as the encoder's vector, where that is not `hidden_dim`."""
+        wide = parts["encoder"].output_dim
+        if wide + self.latent_dim != self.network[0].in_features:
+            self.network = self._critic(wide)
+
+    def _critic(self, features: int) -> nn.Sequential:
+        sizes = (features + self.latent_dim, self.width, self.width, 1)
+        return multilayer(sizes, nn.ReLU, bias=False)  # the bound ignores constants
 
     def forward(self, outputs: Outputs, generator: torch.Generator) -> Tensor:
         """-alpha C, a scalar in nats."""

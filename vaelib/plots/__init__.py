@@ -10,6 +10,7 @@ from vaelib.plots.curves import (
     likelihood_curves,
     tradeoff,
 )
+from vaelib.plots.images import image_grid
 from vaelib.plots.posteriors import (
     activity,
     density_grid,
@@ -28,6 +29,7 @@ __all__ = [
     "density_grid",
     "dimension_panels",
     "history",
+    "image_grid",
     "interpolation_curves",
     "likelihood_curves",
     "posterior_panels",

@@ -1,0 +1,28 @@
+"""Peak memory of the K = 500 NLL: bounded by `rows`, whatever the number of sentences."""
+
+import pytest
+
+from bench._memory import measured
+from bench.conftest import Table
+
+MOST = 250.0  # MB with the default rows
+
+
+def test_memory_does_not_grow_with_the_sentences(table: Table) -> None:
+    few, many = (measured(sentences, None) for sentences in (32, 512))
+    table.notes.append(f"peak of nll_iw500 beyond the start: {few:.0f} MB for 32 sentences, "
+                       f"{many:.0f} MB for 512")  # fmt: skip
+    assert many < MOST
+    assert many < 1.2 * few + 20
+
+
+def test_memory_is_bounded_by_the_rows(table: Table) -> None:
+    peaks = {rows: measured(32, rows) for rows in (64, 1_024, 16_000)}
+    shown = ", ".join(f"{peak:.0f} MB at rows = {rows:,}" for rows, peak in peaks.items())
+    table.notes.append(f"peak of nll_iw500 beyond the start, 32 sentences: {shown}")
+    assert peaks[64] <= peaks[1_024] + 5
+    assert peaks[1_024] < peaks[16_000] / 2
+
+
+if __name__ == "__main__":
+    pytest.main([__file__])

@@ -1,0 +1,76 @@
+"""Carrying records over: what a witness must show, and what is left alone without one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vaelib.build import resolve
+from vaelib.carry import carry, kinds
+from vaelib.config import Config
+from vaelib.errors import VaelibError
+from vaelib.run import key_of, run_config
+from vaelib.store import Store, read_json, write_arrays, write_json
+
+
+def config_of(seed: int = 0, **changes: object) -> Config:
+    small = {"train_size": 40, "valid_size": 8, "test_size": 8, "epochs": 1}
+    return resolve("beta", data="grammar", profile="smoke", seed=seed, **(small | changes))
+
+
+def commit(folder: Path, config: Config, store: Store, digest: str = "0" * 12) -> Path:
+    """A committed record of this config, as if older code had made it."""
+    made = run_config(config, store=store)
+    key = f"{config.hash}-{digest}-{digest}"
+    path = folder / "paper" / f"{key}.json"
+    write_json(path, made.entry.record | {"key": key})
+    write_arrays(path.with_suffix(".npz"), made.posterior)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "results"
+
+
+def test_a_witness_speaks_for_its_kind(folder: Path, tmp_path: Path) -> None:
+    made = Store(tmp_path / "made")
+    old = [commit(folder, config_of(seed, beta=beta), made) for seed, beta in ((0, 0.4), (1, 0.8))]
+    done = carry(folder, Store(tmp_path / "witnesses"), jobs=1, progress=False)
+    assert (done.records, done.witnesses, done.differing) == (2, 1, ())
+    assert not any(path.exists() for path in old)
+    for path, config in zip(old, (config_of(0), config_of(1, beta=0.8)), strict=True):
+        new = path.with_name(f"{key_of(config)}.json")
+        record = read_json(new)
+        assert new.with_suffix(".npz").is_file()
+        assert record["key"] == str(key_of(config))
+        assert record["provenance"]["carried"] == [
+            {"from": path.stem, "witness": str(key_of(config_of(0)))}
+        ]
+    assert len(Store(tmp_path / "witnesses").entries()) == 1
+    assert carry(folder, Store(tmp_path / "witnesses"), progress=False).records == 0
+
+
+def test_another_number_keeps_the_kind_stale(folder: Path, tmp_path: Path) -> None:
+    path = commit(folder, config_of(), Store(tmp_path / "made"))
+    record = read_json(path)
+    record["metrics"]["kl"] += 1e-12
+    path.write_text(json.dumps(record))
+    before = path.read_bytes()
+    done = carry(folder, Store(tmp_path / "witnesses"), jobs=1, progress=False)
+    assert (done.records, done.differing) == (0, ("beta on grammar",))
+    assert path.read_bytes() == before
+
+
+def test_kinds_part_where_the_way_through_the_code_may(folder: Path, tmp_path: Path) -> None:
+    made = Store(tmp_path / "made")
+    for beta in (0.4, 0.8, 0.0):  # 0 leaves the term out
+        commit(folder, config_of(beta=beta), made)
+    commit(folder, config_of(beta=0.9), made, "1" * 12)  # made by other code
+    entries = Store(tmp_path / "nowhere", folder).entries()
+    assert sorted(len(kind) for kind in kinds(entries)) == [1, 1, 2]
+
+
+def test_committed_records_are_not_their_own_witnesses(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(VaelibError, match="a store without committed records"):
+        carry(folder, Store(tmp_path, folder))
