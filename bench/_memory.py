@@ -1,9 +1,11 @@
-"""Peak memory of the K = 500 NLL in a process of its own: `python -m bench._memory SENTENCES ROWS`.
+"""Peak memory of the importance-weighted NLL, in a process of its own.
 
-Sentences come in batches of 32, as in an evaluation. Prints the growth of the peak in MB.
+`python -m bench._memory SENTENCES ROWS CODES` prints the growth of the peak in MB; sentences come in
+batches of 32, as in an evaluation.
 """
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from bench._cases import FULL, Decoder, Size, batch_of
+from bench._cases import FULL, Decoder, batch_of
 from vaelib.metrics import importance_weighted_nll
 
 BATCH = 32
@@ -19,28 +21,34 @@ BATCH = 32
 
 def peak() -> float:
     """Largest resident size of this process so far, in MB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    status = Path("/proc/self/status")
+    if status.is_file():  # getrusage would count the parent process too, as it was at the start
+        found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text("utf-8"))
+        return int(found[1]) / 1e3 if found else 0.0
+    unit = 1e-6 if sys.platform == "darwin" else 1e-3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def growth(sentences: int, rows: int | None, size: Size = FULL) -> float:
+def growth(sentences: int, rows: int | None, codes: int) -> float:
     """How much the peak grows with that many sentences, `rows` of the decoder at a time."""
     torch.set_num_threads(1)
-    model, x = Decoder(size), batch_of(size, sentences)
+    model, x = Decoder(FULL), batch_of(FULL, sentences)
     importance_weighted_nll(model, x[:1], 1)  # what is loaded only once
     before = peak()
     for batch in x.split(BATCH):
-        importance_weighted_nll(model, batch, size.codes, rows=rows)
+        importance_weighted_nll(model, batch, codes, rows=rows)
     return peak() - before
 
 
-def measured(sentences: int, rows: int | None) -> float:
+def measured(sentences: int, rows: int | None, codes: int = FULL.codes) -> float:
     """`growth` in a fresh process."""
-    command = [sys.executable, "-m", "bench._memory", str(sentences), str(rows or 0)]
+    numbers = map(str, (sentences, rows or 0, codes))
+    command = [sys.executable, "-m", "bench._memory", *numbers]
     root = Path(__file__).parents[1]
     made = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     return float(json.loads(made.stdout))
 
 
 if __name__ == "__main__":
-    print(json.dumps(growth(int(sys.argv[1]), int(sys.argv[2]) or None)))
+    sentences, rows, codes = map(int, sys.argv[1:])
+    print(json.dumps(growth(sentences, rows or None, codes)))

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from vaelib import pages
 from vaelib._formats import clean, to_json
+from vaelib.backbones import BACKBONES
 from vaelib.build import backbones_of
 from vaelib.claims.ledger import COLUMNS as CLAIM_COLUMNS
 from vaelib.claims.ledger import PAPERS as CLAIMING
@@ -17,6 +18,7 @@ from vaelib.config import Config
 from vaelib.data.datasets import statistics_table
 from vaelib.export import is_stale
 from vaelib.metrics import METRICS
+from vaelib.metrics.catalogue import spec_of
 from vaelib.objectives import METHODS
 from vaelib.run import Run
 from vaelib.store import Store
@@ -26,6 +28,7 @@ from vaelib.toy import toy
 
 Row = dict[str, Any]
 SHOWN = ("nll_iw500", "kl", "mi_global", "au", "cu_pq", "prior_ll", "post_ll")
+EXAMPLES = {"text": "sentences", "pairs": "pairs", "images": "images"}
 _PIPE_WIDTH = 2000  # columns of a table that no terminal bounds
 
 # ---------------------------------------------------------------- what there is
@@ -116,10 +119,9 @@ def measured(run: Run) -> list[Row]:
     """A run's whole metrics table, with what each column is."""
     rows, order = [], [*METRICS, ""]
     for name, value in run.metrics.items():
-        base = next((known for known in (name, name.rpartition("_")[0]) if known in METRICS), "")
-        about = dict.fromkeys(("unit", "estimator", "bound", "paper"), "")
-        if base:
-            about = {key: getattr(METRICS[base], key) for key in about}
+        spec = spec_of(name)
+        base = spec.name if spec else ""
+        about = {key: getattr(spec, key, "") for key in ("unit", "estimator", "bound", "paper")}
         samples = _samples(base, run.config, run.provenance["test_size"])
         row = {"name": name, "value": value, "samples": samples, **about}
         rows.append((order.index(base), row))
@@ -128,15 +130,16 @@ def measured(run: Run) -> list[Row]:
 
 def _samples(metric: str, config: Config, size: int) -> str:
     """What a metric was computed from, in words."""
+    what = EXAMPLES[BACKBONES[config.backbone].reads]
     if metric in ("nll_iw500", "ppl_iw500"):
-        return f"{min(config.nll_size or size, size)} sentences x {config.iw_samples} z"
+        return f"{min(config.nll_size or size, size)} {what} x {config.iw_samples} z"
     if metric in ("prior_ll", "post_ll"):
-        return f"{size} sentences x {2 * config.mixture_samples} z"
+        return f"{size} {what} x {2 * config.mixture_samples} z"
     if metric in ("mi_global", "mi_in_batch", "nll_elbo", "distortion"):
-        return f"{size} sentences x 1 z"
+        return f"{size} {what} x 1 z"
     if metric == "rouge_l":
         return f"pairs among {size} sentences"
-    return f"{size} sentences"
+    return f"{size} {what}"
 
 
 def planned(study: Study, todo: Iterable[Any]) -> list[Row]:

@@ -31,13 +31,18 @@ def _backbone(entry: Recipe) -> Backbone:
     return BACKBONES[entry.changes.get("backbone", FIELDS["backbone"].default)]
 
 
+def _part(kind: str, name: Any) -> type:
+    registry: Any = PARTS[kind]
+    return registry[name]
+
+
 def _changed(entry: Recipe) -> list[tuple[str, str, type]]:
     """The parts that are not the plain VAE's: kind, registered name, class."""
     own = _backbone(entry).fields if "backbone" in entry.changes else {}
     fields = own | entry.changes
     found = [(kind, fields[kind]) for kind in PARTS if kind in fields]
     found += [("regulariser", name) for name in _extra_terms(entry)]
-    return [(_OF_PARTS.get(kind, kind), name, PARTS[kind][name]) for kind, name in found]
+    return [(_OF_PARTS.get(kind, kind), name, _part(kind, name)) for kind, name in found]
 
 
 def _of_family(entry: Recipe) -> bool:
@@ -56,7 +61,7 @@ def _extra_terms(entry: Recipe) -> tuple[str, ...]:
 
 def _of_decoder(entry: Recipe) -> bool:
     fields = {"backbone", "decoder", "extra_terms"}  # such a term is a second decoder
-    options = options_of(PARTS["decoder"][FIELDS["decoder"].default])
+    options = options_of(_part("decoder", FIELDS["decoder"].default))
     return bool(fields & entry.changes.keys() or options.keys() & entry.options.keys())
 
 
@@ -129,9 +134,11 @@ def references() -> Mapping[tuple[str, str], str]:
 
 def cited(papers: str) -> str:
     """Papers such as "Kim et al. 2018; Li et al. 2019" as citations; other words stay."""
-    keys, words = [], []
+    keys: list[str] = []
+    words: list[str] = []
     for paper in papers.split("; "):
-        known = references().get(m.groups() if (m := _PAPER.fullmatch(paper)) else ("", ""))
+        found = _PAPER.fullmatch(paper)
+        known = references().get((found[1], found[2])) if found else None
         (keys if known else words).append(known or escaped(paper))
     return ", ".join([*([f"{{cite}}`{','.join(keys)}`"] if keys else []), *words])
 

@@ -38,6 +38,8 @@ class ImageDecoder(nn.Module, abc.ABC):
         VaelibError: The images are not square.
     """
 
+    reads_padding = True  # there is none in images
+
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.side = side_of(shape)

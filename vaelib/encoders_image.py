@@ -52,6 +52,8 @@ class ResNetEncoder(nn.Module):
         VaelibError: The images are not square or narrower than 8, or a width is below 1.
     """
 
+    reads_padding = True  # there is none in images
+
     def __init__(
         self, shape: Shape, *, resnet_channels: int = 64, resnet_features: int = 512
     ) -> None:
@@ -94,6 +96,8 @@ class ConvEncoder(nn.Module):
     Raises:
         VaelibError: The images are not square, or `image_channels` is below 1.
     """
+
+    reads_padding = True  # there is none in images
 
     def __init__(self, shape: Shape, *, image_channels: int = 16) -> None:
         super().__init__()
