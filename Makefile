@@ -89,7 +89,7 @@ site: setup
 	@VAELIB_SITE=$(SMOKE)/html $(PYTEST) tests/test_site.py --junitxml=$(REPORTS)/site.xml
 
 bench: setup  ## time every fast path beside its plain version
-	@for script in bench/[a-z]*.py; do echo "==> $$script"; $(BIN)/python $$script || exit 1; done
+	@$(BIN)/python -m pytest bench/bench_*.py -q --benchmark-columns=median,iqr,rounds
 
 clean:  ## remove what is built (not .venv, runs/ and reproduced/)
 	rm -rf _build .pytest_cache .ruff_cache .mypy_cache .hypothesis

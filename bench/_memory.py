@@ -1,7 +1,7 @@
 """Peak memory of the importance-weighted NLL, in a process of its own.
 
-`python -m bench._memory SENTENCES ROWS CODES` prints the growth of the peak in MB; sentences come in
-batches of 32, as in an evaluation.
+`python -m bench._memory SENTENCES ROWS CODES` prints the growth of the peak in MB. Sentences come
+in batches of 32, as in an evaluation.
 """
 
 import json

@@ -18,6 +18,7 @@ from vaelib._commands import parse_parameters, parse_seeds, parse_settings
 from vaelib.cli import main
 from vaelib.errors import VaelibError
 from vaelib.export import export_records
+from vaelib.metrics import METRICS
 from vaelib.store import Store, read_arrays, read_json, write_json
 from vaelib.studies import Study, declaration
 
@@ -163,8 +164,10 @@ def test_methods_are_the_registry(vaelib: Command) -> None:
     rows = {row["name"]: row for row in rows_of(vaelib, "methods")}
     assert list(rows) == list(METHODS)
     assert rows["dg"]["aliases"] == list(METHODS.aliases("dg"))
-    assert rows["dg"]["backbones"] == ["lstm", "table"]
-    assert rows["bn"]["backbones"] == ["lstm"]
+    assert rows["dg"]["backbones"][0] == "lstm"
+    assert rows["dg"]["backbones"][-1] == "table"
+    assert rows["cvae"]["backbones"] == ["conditional"]
+    assert "table" not in rows["bn"]["backbones"]
 
 
 def test_runs_are_the_store(at: Path, made: Store, vaelib: Command) -> None:
@@ -334,6 +337,30 @@ def test_train_anew_and_evaluate(
     assert re.search(r"error: cannot read the weights .* delete the file", err)
     write_json(store.root / "aaaaaaaaaaaa-bbbbbbbbbbbb" / "config.json", {})
     assert "not finished" in vaelib("evaluate", "aaaaaaaaaaaa-bbbbbbbbbbbb")[2]
+
+
+def test_the_whole_table_is_computed_and_not_recorded(
+    vaelib: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAELIB_STORE", str(tmp_path / "runs"))
+    told = ("train", "vae", "--data", "grammar", "--profile", "smoke", "train_size=64")
+    first = json.loads(vaelib(*told, "metrics=[kl, au]", "--json")[1])
+    before = sorted((tmp_path / "runs").rglob("*"))
+    code, out, err = vaelib("evaluate", first["key"], "--all", "--json")
+    assert code == 0, err
+    rows = {row["name"]: row for row in json.loads(out)["metrics"]}
+    columns = {c for spec in METRICS.values() for c in spec.columns or (spec.name,)}
+    assert set(rows) == columns - {"grad_coupled", "grad_total"}
+    assert all(row["estimator"] and row["bound"] and row["unit"] for row in rows.values())
+    assert [rows[n]["value"] for n in ("kl", "au")] == [r["value"] for r in first["metrics"]]
+    assert rows["bleu_1"]["samples"] == "32 sentences x 10 z"
+    assert json.loads(out)["stale"] is False
+    code, out, err = vaelib("evaluate", first["key"], "--all", "iw_samples=2")
+    assert code == 0, err
+    assert "4 sentences x 2 z" in out
+    assert sorted((tmp_path / "runs").rglob("*")) == before, "nothing is recorded"
+    next((tmp_path / "runs").rglob("model.safetensors")).unlink()
+    assert "weights are not here" in vaelib("evaluate", first["key"], "--all")[2]
 
 
 def test_evaluate_names_the_candidates(at: Path, made: Store, vaelib: Command) -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
+from vaelib.config import LAPTOP_METRICS
 from vaelib.errors import VaelibError
 from vaelib.metrics import (
     METRICS,
@@ -82,10 +83,7 @@ def test_bad_posteriors_are_refused() -> None:
 
 
 def test_catalogue_names_every_column() -> None:
-    assert set(METRICS) == {
-        "kl", "mi_global", "mi_in_batch", "au", "cu_pq", "cu_qp", "prior_ll", "post_ll",
-        "nll_elbo", "nll_iw500", "ppl_iw500", "distortion", "rouge_l",
-    }  # fmt: skip
+    assert set(LAPTOP_METRICS) < set(METRICS)
     for name, spec in METRICS.items():
         assert spec.name == name
         assert all((spec.estimator, spec.unit, spec.bound, spec.paper))

@@ -120,6 +120,19 @@ def test_the_term_is_minus_alpha_times_the_bound(alpha: float) -> None:
     assert critic(outputs, seeded()).item() == pytest.approx(wanted.item(), abs=1e-6)
 
 
+def test_the_critic_ascends_the_bound_and_the_encoder_alpha_times_it() -> None:
+    """Algorithm 1, lines 6 to 12, with the alpha of Eq. 17."""
+    slopes = []
+    for alpha in (1.0, 4.0):
+        made, outputs = term(mine_alpha=alpha), correlated(64)
+        outputs = replace(outputs, z=outputs.z.clone().requires_grad_())
+        made(outputs, seeded()).backward()
+        slopes.append((outputs.z.grad, [p.grad for p in made.network.parameters()]))
+    (z, network), (far_z, same) = slopes
+    assert torch.allclose(far_z, 4 * z, rtol=1e-5)
+    assert all(torch.allclose(a, b, rtol=1e-5) for a, b in zip(network, same, strict=True))
+
+
 def test_the_published_slope_weighs_the_second_part_by_its_square() -> None:
     outputs = correlated(32)
     best, printed = (term(mine_xi=xi, mine_alpha=1.0) for xi in ("optimal", "published"))

@@ -100,6 +100,7 @@ PROTOCOL: dict[tuple[str, str], dict[str, Any]] = {  # A.0.1 to A.0.5, A.26 and 
         "lr": 1e-3,
         "clip": 5.0,
         "batch_size": 50,
+        "batching": "mixed",
         "binarisation": "dynamic",
         "epochs": 500,
         "patience": 20,

@@ -207,3 +207,12 @@ def test_they_keep_the_contract() -> None:
     check_posterior("variance_dropout")
     check_posterior("variance_dropout", keep_probability=1.0, gamma=1.2)
     check_posterior("fixed_shift", shift=0.0)
+
+
+def test_evaluation_has_the_floor_even_if_the_kept_weights_are_from_the_warm_up() -> None:
+    """The released code evaluates with the weight 1; else CE >= 0 would not hold."""
+    posterior = DUPosterior(6, Shape(13, 5, 6, 4), gamma=0.6, keep_probability=0.8)
+    h = torch.randn(5, 6, generator=torch.Generator().manual_seed(0)) * 20
+    assert not posterior.warm
+    assert posterior.eval()(h).base_dist.variance.min() >= ALPHA
+    assert posterior.train()(h).base_dist.variance.min() < ALPHA

@@ -22,6 +22,7 @@ from vaelib.testing import sentences
 from vaelib.train import Training, fit, training_of
 from vaelib.trainings import (
     INFORMATION,
+    PATIENCE,
     STAGE,
     AggressiveTraining,
     PretrainedTraining,
@@ -139,6 +140,13 @@ def test_it_needs_batches_and_whole_numbers() -> None:
 )
 def test_the_first_loss_of_information_ends_it_for_good(values: list, growing: bool) -> None:
     assert still_growing(values) == growing
+
+
+def test_on_images_five_epochs_without_a_new_best_end_it() -> None:
+    """A.21: counted in all, whatever lies between them."""
+    assert still_growing([1.0, 2.0, 1.0, 2.0, 1.5, 3.0, 2.5], patience=5)
+    assert not still_growing([1.0, 2.0, 1.0, 2.0, 1.5, 3.0, 2.5, 3.0], patience=5)
+    assert PATIENCE == {"images": 5}
 
 
 # ---- The loop -----------------------------------------------------------------------------------

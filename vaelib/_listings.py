@@ -18,7 +18,12 @@ from vaelib.config import Config
 from vaelib.data.datasets import statistics_table
 from vaelib.export import is_stale
 from vaelib.metrics import METRICS
-from vaelib.metrics.catalogue import spec_of
+from vaelib.metrics.catalogue import (
+    BLEU_SAMPLES,
+    MI_SAMPLES,
+    NGRAM_SENTENCES,
+    spec_of,
+)
 from vaelib.objectives import METHODS
 from vaelib.run import Run
 from vaelib.store import Store
@@ -128,6 +133,11 @@ def measured(run: Run) -> list[Row]:
     return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
 
 
+ONE_CODE = ("mi_global", "mi_in_batch", "mi_aggregate_kl", "nll_elbo", "ppl_elbo", "distortion")
+ONE_CODE += ("gradients",)
+CODES = {"mi_skip_self": MI_SAMPLES, "bleu": BLEU_SAMPLES}
+
+
 def _samples(metric: str, config: Config, size: int) -> str:
     """What a metric was computed from, in words."""
     what = EXAMPLES[BACKBONES[config.backbone].reads]
@@ -135,10 +145,16 @@ def _samples(metric: str, config: Config, size: int) -> str:
         return f"{min(config.nll_size or size, size)} {what} x {config.iw_samples} z"
     if metric in ("prior_ll", "post_ll"):
         return f"{size} {what} x {2 * config.mixture_samples} z"
-    if metric in ("mi_global", "mi_in_batch", "nll_elbo", "distortion"):
+    if metric in ONE_CODE:
         return f"{size} {what} x 1 z"
+    if metric in CODES:
+        return f"{size} {what} x {CODES[metric]} z"
     if metric == "rouge_l":
         return f"pairs among {size} sentences"
+    if metric in ("forward_ppl", "reverse_ppl"):
+        return f"{NGRAM_SENTENCES[config.profile]:,} prior samples"
+    if metric in ("distinct", "self_bleu", "probe"):
+        return ""  # as the estimator says
     return f"{size} {what}"
 
 

@@ -35,7 +35,7 @@ from vaelib.data.datasets import DATASETS, data_name
 from vaelib.decoders import DECODERS
 from vaelib.encoders import ENCODERS
 from vaelib.errors import VaelibError, check_name
-from vaelib.layers import Completed, Shape, make_generator, uniform_init_
+from vaelib.layers import Completed, OwnStart, Shape, make_generator, uniform_init_
 from vaelib.model import VAE
 from vaelib.objectives import METHODS, TERMS, Objective, Recipe, Term
 from vaelib.posteriors import POSTERIORS
@@ -319,8 +319,10 @@ def build(config: Config, vocab_size: int) -> Built:
         check_padding(config, encoder, model.decoder)
     if config.init_range:
         init = make_generator(config.seed, "init")
+        spared = [part for part in model.modules() if isinstance(part, OwnStart)]
+        spared += [encoder, posterior] if config.encoder_start == "own" else []
         for module in (model, objective):
-            uniform_init_(module, config.init_range, config.embedding_range, init)
+            uniform_init_(module, config.init_range, config.embedding_range, init, spared)
     schedule = SCHEDULES[config.schedule]
     weights = schedule(**{k: config.options[k] for k in options_of(schedule)})
     return Built(model.to(config.device), objective.to(config.device), weights)

@@ -147,20 +147,25 @@ def train(
 def evaluate(
     run: Annotated[str, typer.Argument(help="The beginning of a run's key, or its folder.")],
     settings: Settings = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every metric there is, computed now and not recorded.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Print all metrics of a run, and what each one is.
 
     Settings of the evaluation (iw_samples=1000 nll_size=null) evaluate the trained model anew, as
-    a record beside the old one; so does a metric whose code has changed since.
+    a record beside the old one; so does a metric whose code has changed since. With --all nothing
+    is recorded, and the table is whole: a dash stands where a metric is not defined for the run.
     """
-    from vaelib.export import evaluated_anew, find_run
+    from vaelib.export import evaluated_anew, find_run, whole_table
     from vaelib.run import Run
     from vaelib.store import default_store
 
     store = default_store()
     entry = find_run(store, run)
-    again = evaluated_anew(store, entry, parse_settings(settings, ()))
+    evaluated = whole_table if every else evaluated_anew
+    again = evaluated(store, entry, parse_settings(settings, ()))
     shown = ("name", "value", "unit", "estimator", "samples", "bound")
     _print_run(again or Run(entry, store), as_json, shown)
 

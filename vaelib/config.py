@@ -72,6 +72,8 @@ class Config:
         init_range: All parameters but embeddings start from U(-r, r) with this r; 0 keeps
             PyTorch's own start.
         embedding_range: The same r for embeddings.
+        encoder_start: "common" draws encoder and posterior like the rest; "own" keeps PyTorch's
+            start for them, as the code of DU-VAE does for BN-VAE and DU-VAE (T16).
         optimizer: "sgd", without momentum, or "adam".
         lr: Learning rate at the start.
         clip: Bound of the joint gradient norm.
@@ -132,6 +134,7 @@ class Config:
     dropout_out: float = 0.5
     init_range: float = 0.01
     embedding_range: float = 0.1
+    encoder_start: str = "common"
     optimizer: str = "sgd"
     lr: float = 0.5
     clip: float = 5.0
@@ -204,6 +207,7 @@ class Config:
 FIELDS = {f.name: f for f in dataclasses.fields(Config)}
 CHOICES = {
     "optimizer": ("sgd", "adam"),
+    "encoder_start": ("common", "own"),
     "binarisation": ("dynamic", "fixed"),
     "batching": ("buckets", "mixed"),
     "lr_schedule": ("plateau", "steps"),

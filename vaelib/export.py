@@ -16,9 +16,12 @@ from vaelib import config as configs
 from vaelib.build import best_device
 from vaelib.config import Config
 from vaelib.errors import VaelibError, check_name
+from vaelib.evaluate import evaluate
+from vaelib.metrics import METRICS
 from vaelib.run import Run, key_of, run_config
 from vaelib.store import Entry, Key, Store, atomic, read_arrays, read_json
 from vaelib.studies import Study
+from vaelib.train import machine
 
 LIMIT = 20_000_000  # bytes of all committed records together
 ATTEMPTS = "attempts"  # the folder of runs that are in no study's grid
@@ -265,19 +268,64 @@ def find_run(store: Store, name: str) -> Entry:
 
 def evaluated_anew(store: Store, entry: Entry, changes: dict[str, Any]) -> Run | None:
     """The same training evaluated by today's code with other settings, where that is called for."""
-    for name, value in changes.items():
-        check_name(name, configs.EVALUATION_FIELDS, "setting of an evaluation")
-        changes[name] = configs.check_value(name, value, getattr(entry.config, name))
-    config = configs.check_config(replace(entry.config, **changes))
+    config = _asked(entry, changes)
     today = todays_key(config)
-    possible = today is not None and today.trained == entry.key.trained
-    possible = possible and store.trained(entry.key) is not None
+    possible = _possible(store, entry, today)
     if entry.key == today or not (changes or possible):
         return None
     if not possible:
-        raise VaelibError(
-            f"the run {entry.key} cannot be evaluated anew: its weights are not here, or the code "
-            "that trained it has changed since; train it again with `vaelib train --fresh`."
-        )
+        raise _impossible(entry)
     best_device(config.device)
     return run_config(config, store=store, fresh=True, progress=True)
+
+
+def whole_table(store: Store, entry: Entry, changes: dict[str, Any]) -> Run:
+    """A run with every metric there is, computed now on the CPU and recorded nowhere.
+
+    What the record has already by today's code and the same settings is taken from it.
+
+    Args:
+        store: Where the run is.
+        entry: The run.
+        changes: Settings of the evaluation that differ from the run's.
+
+    Raises:
+        VaelibError: The weights are not here, or the code that trained the run has changed since.
+    """
+    config = _asked(entry, changes)
+    today = todays_key(config)
+    if today is None or not _possible(store, entry, today):
+        raise _impossible(entry)
+    run = Run(entry, store)
+    known = run.metrics if entry.key == today else {}
+    lacking = [s.name for s in METRICS.values() if not {*(s.columns or (s.name,))} & {*known}]
+    here = replace(config, device="cpu", metrics=tuple(lacking))
+    with machine(here):
+        found = evaluate(here, run.model(), run.corpus).metrics if lacking else {}
+    record = entry.record | {"config": config.to_dict(), "metrics": known | found}
+    return Run(replace(entry, key=today, record=record), store)
+
+
+def _asked(entry: Entry, changes: dict[str, Any]) -> Config:
+    """The run's config with other settings of the evaluation.
+
+    Raises:
+        VaelibError: A setting is none of the evaluation, or its value is wrong.
+    """
+    for name, value in changes.items():
+        check_name(name, configs.EVALUATION_FIELDS, "setting of an evaluation")
+        changes[name] = configs.check_value(name, value, getattr(entry.config, name))
+    return configs.check_config(replace(entry.config, **changes))
+
+
+def _possible(store: Store, entry: Entry, today: Key | None) -> bool:
+    """Whether the weights are here and are what today's code would train."""
+    trained_today = today is not None and today.trained == entry.key.trained
+    return trained_today and store.trained(entry.key) is not None
+
+
+def _impossible(entry: Entry) -> VaelibError:
+    return VaelibError(
+        f"the run {entry.key} cannot be evaluated anew: its weights are not here, or the code "
+        "that trained it has changed since; train it again with `vaelib train --fresh`."
+    )

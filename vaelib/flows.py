@@ -15,6 +15,7 @@ from torch.distributions.constraints import Constraint
 from torch.nn import functional as F
 
 from vaelib.errors import VaelibError
+from vaelib.layers import OwnStart
 from vaelib.noise import Drawn, sampling_dtype, standard_normal
 
 GATE_START = 2.0  # logit of the gate at the start: near the identity
@@ -74,7 +75,7 @@ class PlanarFlow(nn.Module):
         return (wide - direction * torch.tanh(low + b)[..., None]).to(z.dtype)
 
 
-class IAFBlock(nn.Module):
+class IAFBlock(OwnStart):
     """`g z + (1 - g) m`, where m and the gate g of a dimension see those before it and a context.
 
     Both come from one masked network (MADE, Germain et al. 2015) with two hidden layers. The first

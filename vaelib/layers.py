@@ -2,7 +2,7 @@
 
 import abc
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -75,8 +75,16 @@ def dropout(x: Tensor, p: float, training: bool, generator: torch.Generator | No
     return x * mask.div_(1 - p)
 
 
+class OwnStart(nn.Module):
+    """A part of a model that keeps the start its constructor gives it, whatever `init_range`."""
+
+
 def uniform_init_(
-    module: nn.Module, init_range: float, embedding_range: float, generator: torch.Generator
+    module: nn.Module,
+    init_range: float,
+    embedding_range: float,
+    generator: torch.Generator,
+    spared: Iterable[nn.Module] = (),
 ) -> None:
     """Draw every parameter from U(-r, r), embeddings from their own range (He et al. 2019).
 
@@ -85,12 +93,15 @@ def uniform_init_(
         init_range: r of all parameters but embeddings.
         embedding_range: r of `nn.Embedding` weights.
         generator: Source of the draws.
+        spared: Parts of it that keep the start they have.
     """
+    kept = {id(parameter) for part in spared for parameter in part.parameters()}
     wide = {id(m.weight) for m in module.modules() if isinstance(m, nn.Embedding)}
     with torch.no_grad():
         for parameter in module.parameters():
-            bound = embedding_range if id(parameter) in wide else init_range
-            parameter.uniform_(-bound, bound, generator=generator)
+            if id(parameter) not in kept:
+                bound = embedding_range if id(parameter) in wide else init_range
+                parameter.uniform_(-bound, bound, generator=generator)
 
 
 class ScaledBatchNorm(nn.Module):

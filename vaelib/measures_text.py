@@ -97,9 +97,9 @@ def _probe(work: Pass) -> Values:
     names = {n: f"probe_{n}" for n in PROBE_BUDGETS}
     values = _undefined(*names.values())
     splits = [work.corpus.train, work.corpus.valid, work.corpus.test]
-    if any(split.labels is None for split in splits):
-        return values
     budgets = [n for n in PROBE_BUDGETS if n <= len(work.corpus.train)]
+    if not budgets or any(split.labels is None for split in splits):
+        return values
     train, valid, test = (Labelled(_centres(work, split), split.labels) for split in splits)
     found = linear_probe(train, valid, test, budgets).groupby("labels")["accuracy"].mean()
     return values | {names[n]: float(found[n]) for n in budgets}
@@ -150,11 +150,11 @@ def _bleu(work: Pass) -> Values:
 
 @MEASURES.register("distinct")
 def _distinct(work: Pass) -> Values:
-    """Samples of the prior, or of pairs a response to every test post."""
+    """Samples of the prior, or of pairs a response to every test post; never `<unk>` (T38)."""
     if work.corpus.holds == "images":
         return _undefined("distinct_1", "distinct_2")
     count = DISTINCT_SENTENCES if work.corpus.holds == "text" else len(work.tokens)
-    written = list(_from_prior(work, "distinct", count, sampled=False))
+    written = list(_from_prior(work, "distinct", count, sampled=False, known=True))
     return {f"distinct_{n}": distinct(written, n) for n in (1, 2)}
 
 
@@ -200,7 +200,9 @@ def _writings(work: Pass) -> dict[str, Sentences]:
     return _written[work]
 
 
-def _from_prior(work: Pass, purpose: str, count: int, sampled: bool) -> Iterator[list[str]]:
+def _from_prior(
+    work: Pass, purpose: str, count: int, sampled: bool, known: bool = False
+) -> Iterator[list[str]]:
     """Sentences of prior codes, no longer than the longest training sentence; of pairs responses.
 
     Args:
@@ -208,13 +210,18 @@ def _from_prior(work: Pass, purpose: str, count: int, sampled: bool) -> Iterator
         purpose: Names the generator.
         count: How many sentences; of pairs, to the posts of the first test examples.
         sampled: Draw each word, instead of taking the likeliest.
+        known: Take the likeliest but `<unk>`, and up to 200 words, as Coupled-VAE's released code.
     """
     generator, longest = work.generator(purpose), int(work.corpus.train.predicted.max())
+    decoder: Any = work.model.decoder
     for start in range(0, count, ROWS):
         places = torch.arange(start, min(start + ROWS, count))
         z = rsample(work.model.prior(), (len(places),), generator)
         x = work.corpus.test.mixed(places) if work.corpus.holds == "pairs" else None
-        tokens = work.model.decode(z, longest, generator if sampled else None, x)
+        if known:
+            tokens = decoder.decode(z, without_unknown(greedy), LONGEST, x)
+        else:
+            tokens = work.model.decode(z, longest, generator if sampled else None, x)
         yield from map(work.corpus.vocabulary.decode, tokens.tolist())
 
 

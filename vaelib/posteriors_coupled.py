@@ -21,7 +21,7 @@ class LinearHeadsPosterior(nn.Module):
         in_features: Width of the encoder's output.
         shape: Sizes.
         second_head: What the second layer gives: "log_sigma", or "log_variance" as the encoders of
-            He et al. (2019).
+            He et al. (2019), whose image encoder starts both by Xavier's rule with bias 0.
 
     Raises:
         VaelibError: An unknown second head.
@@ -33,6 +33,10 @@ class LinearHeadsPosterior(nn.Module):
         self.factor = 2 if second_head == "log_sigma" else 1
         self.mu = nn.Linear(in_features, shape.latent_dim)
         self.log_scale = nn.Linear(in_features, shape.latent_dim)
+        if second_head == "log_variance":
+            for head in (self.mu, self.log_scale):
+                nn.init.xavier_uniform_(head.weight)
+                nn.init.zeros_(head.bias)
 
     def forward(self, h: Tensor) -> Distribution:
         """Map `h [B, H]` to a diagonal normal with event shape [D]."""

@@ -117,9 +117,13 @@ class VarianceDropout(nn.Module):
         self.norm.rescale()
 
     def floored(self, logvar: Tensor) -> Tensor:
-        """Log variances `[B, D]` with what lies above the floor dropped, once warmed up."""
+        """Log variances `[B, D]` with what lies above the floor dropped, once warmed up.
+
+        Validation and evaluation, whose weight is 1, have the floor from the start, as published.
+        """
         excess = dropout(logvar.exp(), self.drop, self.noise is not None, self.noise)
-        return torch.where(self.warm, torch.log(excess + ALPHA), logvar)
+        floored = torch.log(excess + ALPHA)
+        return torch.where(self.warm, floored, logvar) if self.training else floored
 
 
 @POSTERIORS.register("variance_dropout")

@@ -302,7 +302,10 @@ def _train(config: Config, corpus: Corpus, folder: Path, watch: Watch | None) ->
         file.write(safetensors.torch.save(weights))
     files.write_arrays(folder / files.HISTORY, training.history_columns())
     return {
-        "epochs": [{k: _short(v) for k, v in row.items()} for row in training.progress.epochs],
+        "epochs": [
+            {k: _short(v) if math.isfinite(v) else None for k, v in row.items()}
+            for row in training.progress.epochs
+        ],
         "history": thin(training.history_columns(), HISTORY_ROWS),
         "provenance": provenance(config, corpus, begun, training),
     }

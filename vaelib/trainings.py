@@ -23,6 +23,7 @@ from vaelib.strategies_pretrained import FIRST
 from vaelib.train import TRAININGS, Training, Watch, fit
 
 INFORMATION = "valid_mi_in_batch"
+PATIENCE = {"images": 5}  # epochs in all without a new best; elsewhere the first fall ends it
 STAGE = "pretrain"  # the first stage's folder inside the run's
 
 
@@ -38,14 +39,19 @@ class AggressiveTraining(Training):
     def _new_optimizer(self) -> None:
         super()._new_optimizer()
         self.strategy.batches = self.batches
-        self.strategy.aggressive = still_growing([e[INFORMATION] for e in self.progress.epochs])
+        self.strategy.aggressive = self.growing()
 
     def judge(self, value: float) -> None:
         """Note the validation information of the epoch, then judge as ever."""
         epochs = self.progress.epochs
         epochs[-1][INFORMATION] = self.information()
-        self.strategy.aggressive = still_growing([e[INFORMATION] for e in epochs])
+        self.strategy.aggressive = self.growing()
         super().judge(value)
+
+    def growing(self) -> bool:
+        """Whether the epochs so far let the aggression go on."""
+        values = [epoch[INFORMATION] for epoch in self.progress.epochs]
+        return still_growing(values, PATIENCE.get(self.corpus.holds, 0))
 
     @torch.no_grad()
     def information(self) -> float:
@@ -61,9 +67,20 @@ class AggressiveTraining(Training):
         return total / sum(len(x) for x in self.valid)
 
 
-def still_growing(information: Sequence[float]) -> bool:
-    """Whether no epoch had less information than the one before; the first is compared with 0."""
-    return all(later >= earlier for earlier, later in pairwise([0.0, *information]))
+def still_growing(information: Sequence[float], patience: int = 0) -> bool:
+    """Whether the encoder is still behind, by the information of the epochs so far.
+
+    Args:
+        information: Nats, an epoch each; the first is compared with 0.
+        patience: 0 ends it at the first epoch with less than the one before (text); otherwise as
+            many epochs in all that do not beat the best do (images, He et al. 2019).
+    """
+    if not patience:
+        return all(later >= earlier for earlier, later in pairwise([0.0, *information]))
+    best, missed = 0.0, 0
+    for value in information:
+        best, missed = max(best, value), missed + (value <= best)
+    return missed < patience
 
 
 def first_stage(config: Config) -> Config:

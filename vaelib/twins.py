@@ -15,7 +15,7 @@ couple("cnn", title="Coupled-CNN-VAE", options={"coupled_match": 0.0})
 couple("wae_multiscale", "coupled_wae", "Coupled-WAE")
 couple("nf", title="Coupled-VAE-NF")
 couple("wae_nf", title="Coupled-WAE-NF")
-couple("cyclic_four", "coupled_cyclic")
+couple("cyclic_delayed", "coupled_cyclic")
 couple("prefb", title="Coupled-PreFB-VAE")
 couple("lagging", title="Coupled-Lagging-VAE")
 

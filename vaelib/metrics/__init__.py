@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from vaelib.metrics.bleu import bleu, self_bleu
-from vaelib.metrics.catalogue import METRICS, MetricSpec
+from vaelib.metrics.catalogue import METRICS, MetricSpec, spec_of
 from vaelib.metrics.closed_form import (
     check_posteriors,
     conditional_entropy,
@@ -21,6 +21,7 @@ from vaelib.metrics.closed_form import (
     mutual_posterior_divergence,
 )
 from vaelib.metrics.generation import forward_perplexity, reverse_perplexity
+from vaelib.metrics.gradients import gradient_norms, squared_gradients
 from vaelib.metrics.information import mutual_information, mutual_information_from
 from vaelib.metrics.likelihood import (
     distortion,
@@ -33,6 +34,7 @@ from vaelib.metrics.neighbours import nearest_neighbours
 from vaelib.metrics.ngram import NGramModel, kneser_ney
 from vaelib.metrics.overlap import distinct, rouge_l
 from vaelib.metrics.probes import Labelled, linear_probe
+from vaelib.metrics.search import beam_search
 from vaelib.metrics.units import active_units, consistent_units, unit_divergences
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "MetricSpec",
     "NGramModel",
     "active_units",
+    "beam_search",
     "bleu",
     "check_posteriors",
     "conditional_entropy",
@@ -48,6 +51,7 @@ __all__ = [
     "distinct",
     "distortion",
     "forward_perplexity",
+    "gradient_norms",
     "importance_weighted_nll",
     "kl_normal",
     "kneser_ney",
@@ -62,6 +66,8 @@ __all__ = [
     "reverse_perplexity",
     "rouge_l",
     "self_bleu",
+    "spec_of",
+    "squared_gradients",
     "unit_divergences",
 ]
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from vaelib.build import options_of, parts, resolve
 from vaelib.claims import checks, judge
-from vaelib.config import Config, listed
+from vaelib.config import FIELDS, Config, listed
 from vaelib.data.datasets import check_data
 from vaelib.errors import VaelibError, check_name
 from vaelib.published import published
@@ -22,7 +22,7 @@ from vaelib.run import Run, key_of
 from vaelib.store import Entry, Store, default_store
 
 Panel = tuple[str, np.ndarray, np.ndarray]
-_RUN_KEYS = ("label", "family", "method", "sweep", "total_for_latent")
+_RUN_KEYS = ("label", "family", "method", "sweep", "total_for_latent", "on")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Planned:
         options: What it sets, before scaling.
         total_for_latent: The latent size for which the swept number is a total, or None.
         data, profile, seed: Where it is run.
+        on: By data set, what it sets there in place of `options`.
+        given: What the study's profile sets for every run on these data.
         overrides: Changes a reader made to every run of the study.
     """
 
@@ -48,19 +50,24 @@ class Planned:
     data: str
     profile: str
     seed: int
+    on: dict[str, dict[str, Any]] = field(default_factory=dict)
+    given: dict[str, Any] = field(default_factory=dict)
     overrides: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def config(self) -> Config:
         """The resolved configuration, totals scaled to the latent size in use."""
         where = {"data": self.data, "profile": self.profile, "seed": self.seed}
-        plain = resolve(self.method, **where, **self._applicable(self.overrides))
+        given = {k: v for k, v in self.given.items() if k in FIELDS}
+        plain = resolve(self.method, **where, **(given | self._applicable(self.overrides)))
         options = dict(self.options)
         if self.total_for_latent and self.sweep:
             options[self.sweep] = self.value * plain.latent_dim / self.total_for_latent
+        options |= self.on.get(self.data, {})
         known = {name: v for part in parts(plain) for name, v in options_of(part).items()}
+        given |= {k: v for k, v in self.given.items() if k in known}
         floats = {k: float(v) for k, v in options.items() if isinstance(known.get(k), float)}
-        return resolve(self.method, **where, **(options | floats | self.overrides))
+        return resolve(self.method, **where, **(given | options | floats | self.overrides))
 
     def _applicable(self, overrides: dict[str, Any]) -> dict[str, Any]:
         return {k: v for k, v in overrides.items() if k not in self.options}
@@ -106,6 +113,7 @@ def _expand(entry: dict[str, Any]) -> list[dict[str, Any]]:
                 "options": options,
                 "sweep": sweep,
                 "total_for_latent": entry.get("total_for_latent"),
+                "on": entry.get("on", {}),
             }
         )
     return rows
@@ -187,7 +195,9 @@ class Study:
         rows: list[Planned] = []
         for data in self.data:
             chosen = [r for r in grid(self.paper) if self._chosen(r["label"], data)]
+            given = self.settings.get("set", {}) | self.settings.get("on", {}).get(data, {})
             where = {"data": data, "profile": self.profile, "overrides": self.overrides}
+            where |= {"given": given}
             rows += [Planned(**row, **where, seed=s) for s in self.seeds for row in chosen]
         return rows
 
