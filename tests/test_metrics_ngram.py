@@ -184,3 +184,13 @@ def test_bad_calls_are_refused() -> None:
         kneser_ney(["a b"])
     with pytest.raises(VaelibError, match="no sentences to score"):
         kneser_ney([["a"]]).log_probs([])
+
+
+def test_discounts_of_zero_leave_nothing_for_what_was_not_seen() -> None:
+    """Chen and Goodman's formula gives 0 for counts of 2: after `c`, only `a` is possible."""
+    train = [["a"], ["b", "b"], ["b", "b"], ["b", "b"], ["c", "a", "a", "a"]]
+    train.append(["c", "a", "a", "b", "a", "a", "c"])
+    model = kneser_ney(train, 3)
+    assert next_word(model, []).sum() == pytest.approx(1, abs=1e-12)
+    assert model.log_probs([["c"]])[0] == -math.inf
+    assert model.perplexity([["c"]]) == math.inf

@@ -122,6 +122,20 @@ def test_a_method_is_found_by_the_name_its_paper_gives_it(name: str) -> None:
     assert METHODS[name].name == METHODS.canonical(name)
 
 
+@pytest.mark.parametrize("name", ["GRU Encoder-Decoder", "iVAE-MI", "dg-vae", "Coupled_VAE"])
+def test_case_and_joints_of_a_name_do_not_matter(name: str) -> None:
+    assert METHODS.canonical(name) in METHODS
+
+
+def test_a_name_that_could_be_two_is_unknown(colours: Registry[int]) -> None:
+    colours.add("light-blue", 3)
+    colours.add("light_blue", 4)
+    assert colours.canonical("CRIMSON") == "crimson"
+    assert colours.canonical("light-blue") == "light-blue"
+    with pytest.raises(VaelibError, match="unknown colour 'Light Blue'"):
+        colours.canonical("Light Blue")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", list(METHODS))
 def test_a_method_can_be_built_on_every_backbone_it_is_listed_with(name: str) -> None:

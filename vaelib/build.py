@@ -37,6 +37,7 @@ from vaelib.encoders import ENCODERS
 from vaelib.errors import VaelibError, check_name
 from vaelib.layers import Completed, OwnStart, Shape, make_generator, uniform_init_
 from vaelib.model import VAE
+from vaelib.noise import has_density
 from vaelib.objectives import METHODS, TERMS, Objective, Recipe, Term
 from vaelib.posteriors import POSTERIORS
 from vaelib.priors import PRIORS
@@ -121,6 +122,7 @@ def resolve(
                 f"the term {part.__name__} needs {' or '.join(part.reads)}, and {data} holds "
                 f"{backbone.reads}; take another method, or other data."
             )
+    _check_fit(entry, backbone, data)
     fields["device"] = best_device(fields["device"])
     config = check_config(Config(**fields))
     _try(_tiny(config), *parts(config))
@@ -158,6 +160,27 @@ def backbones_of(method: str) -> list[str]:
     return [b.name for b in BACKBONES.values() if _fits(b, entry)]
 
 
+def _check_fit(entry: Recipe, backbone: Backbone, data: str) -> None:
+    """Refuse a method that changes what the backbone's parts need, or writes text about no text.
+
+    Raises:
+        VaelibError: It does; the message says which field.
+    """
+    if "backbone" in entry.changes:
+        return
+    if kept := sorted(entry.changes.keys() & set(backbone.keeps)):
+        raise VaelibError(
+            f"{entry.name!r} changes the {kept[0]}, which the backbone {backbone.name!r} needs as "
+            f"it is for {data}; take another method, or other data."
+        )
+    own = entry.changes.keys() & {"encoder", "decoder"}
+    if own and backbone.reads != "text":
+        raise VaelibError(
+            f"{entry.name!r} has a {sorted(own)[0]} of text, and {data} holds {backbone.reads}; "
+            "take another method, or other data."
+        )
+
+
 def _fits(backbone: Backbone, entry: Recipe) -> bool:
     if entry.changes.keys() & set(backbone.keeps):
         return False
@@ -173,6 +196,7 @@ def _tiny(config: Config) -> str:
     """The same parts at tiny sizes, as JSON."""
     mine: dict[str, Any] = {name: getattr(config, name) for name in (*PARTS, "extra_terms")}
     mine |= {"options": config.options, "backbone": config.backbone, "batching": config.batching}
+    mine["select"] = config.select
     mine |= {"latent_dim": min(config.latent_dim, 2), "embedding_dim": 4, "hidden_dim": 8}
     mine["min_batch"] = min(config.min_batch, 2)
     if config.hidden_dim == 2 * config.latent_dim:  # what the split posterior asks for
@@ -223,6 +247,11 @@ def _try(config: str, *_: type) -> None:
         for batch in (x, x[:1]) if alone else (x,):
             outputs = built.model(batch, noise)
             loss, _values = built.objective(outputs, built.schedule.final, noise)
+            if tiny.select == "nll" and not has_density(outputs.q):
+                raise VaelibError(
+                    f"select='nll': the posterior {tiny.posterior!r} has no density, so its NLL is "
+                    "infinite; take select='distortion'."
+                )
             why = why or ("" if loss.isfinite() else "the loss is not finite")
     except VaelibError:
         raise

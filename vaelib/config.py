@@ -328,6 +328,9 @@ def check_config(config: Config) -> Config:
     """
     if not config.metrics:
         raise VaelibError("metrics is empty: name at least one, as `vaelib metrics` lists them.")
+    for name in ("metrics", "extra_terms", "track"):
+        if len(set(named := getattr(config, name))) < len(named):
+            raise VaelibError(f"{name}={list(named)!r} names something twice; name each once.")
     for name, allowed in CHOICES.items():
         check_name(getattr(config, name), allowed, f"value of {name}")
     for name, (least, most) in _WHOLE.items():

@@ -85,8 +85,6 @@ def _ce(work: Pass) -> float:
 
 @MEASURES.register("ppl_elbo")
 def _ppl_elbo(work: Pass) -> float:
-    if work.corpus.holds == "images":
-        return math.nan
     total = (work.distortion + work.rate) * len(work.tokens)
     return perplexity(total, float(work.tokens.sum()))
 
@@ -124,8 +122,6 @@ def _centre(q: Distribution) -> Tensor:
 
 @MEASURES.register("gradients")
 def _gradients(work: Pass) -> Values:
-    if work.corpus.holds == "images":
-        return _undefined("grad_rec", "grad_kl", "grad_signal")
     return gradient_norms(work.model, work.batches, None, work.generator("gradients"))
 
 

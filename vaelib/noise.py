@@ -23,6 +23,11 @@ class Drawn(abc.ABC):
         """Samples `sample_shape + batch_shape + event_shape`; None is a generator of seed 0."""
 
 
+def has_density(q: object) -> bool:
+    """Whether a distribution has a density, so that samples can be weighed by it."""
+    return q.dense if isinstance(q, Drawn) else True
+
+
 def fresh_generator(generator: torch.Generator | None = None) -> torch.Generator:
     """Return `generator`, or a new CPU generator with seed 0 in place of None."""
     return torch.Generator().manual_seed(0) if generator is None else generator

@@ -8,6 +8,10 @@ from vaelib.errors import VaelibError, check_name
 T = TypeVar("T")
 
 
+def _plain(name: str) -> str:
+    return name.casefold().replace("-", "_").replace(" ", "_")
+
+
 class Registry(Mapping[str, T], Generic[T]):
     """An ordered mapping from a name to an entry, with aliases and helpful errors.
 
@@ -46,11 +50,19 @@ class Registry(Mapping[str, T], Generic[T]):
     def canonical(self, name: str) -> str:
         """The registered name behind `name`, which may be an alias.
 
+        Where nothing goes by that very name, case does not matter, nor whether parts of it are
+        joined by "-", "_" or a blank, if only one entry can be meant.
+
         Raises:
             VaelibError: Nothing goes by that name.
         """
         if isinstance(name, str) and name in self._aliases:
             return self._aliases[name]
+        if isinstance(name, str) and name not in self._entries:
+            everyone = {known: known for known in self._entries} | self._aliases
+            meant = {to for known, to in everyone.items() if _plain(known) == _plain(name)}
+            if len(meant) == 1:
+                return meant.pop()
         check_name(name, self._entries, self.what, also=self._aliases)
         return name
 

@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,7 +22,6 @@ import torch
 from tqdm import tqdm
 
 from vaelib import store as files
-from vaelib import trainings  # noqa: F401  (registers them)
 from vaelib.build import build, load_data, parts, resolve
 from vaelib.config import Config
 from vaelib.data import DATASETS, Corpus
@@ -34,6 +34,7 @@ from vaelib.model import VAE
 from vaelib.store import Entry, Key, Store, default_store
 from vaelib.track import TRACKED
 from vaelib.train import Training, Watch, fit, machine, training_of
+from vaelib.trainings import STAGE  # and registers them
 
 HISTORY_ROWS = 200
 _FRESH = "make the run (again) with fresh=True, or `vaelib train --fresh`"
@@ -218,18 +219,29 @@ def run_config(config: Config, *, store: Store, fresh: bool = False, progress: b
         raise VaelibError(
             f"{config.data}: the test split holds one sentence; give more, or a larger test_size."
         )
-    with _enough_memory():
-        training_of(config)(
-            config, corpus.to(config.device)
-        )  # the same for settings that cannot be trained
+    with _enough_memory():  # the same for settings that cannot be trained
+        training_of(config)(config, corpus.to(config.device))
     with store.lock(key):
         entry = store.finished(key)
         if entry is None or not entry.whole:
-            with machine(config), _bar(config, progress) as watch, _enough_memory():
+            tidy = _nothing_left(store.folder(key))
+            with machine(config), _bar(config, progress) as watch, tidy, _enough_memory():
                 _make(config, corpus.to(config.device), key, store, watch)
     finished = store.finished(key)
     assert finished is not None
     return Run(finished, store)
+
+
+@contextlib.contextmanager
+def _nothing_left(folder: Path) -> Iterator[None]:
+    """Where a run is refused before its first checkpoint, remove what was written of it."""
+    try:
+        yield
+    except VaelibError:
+        kept = (files.STATE, files.WEIGHTS, STAGE)
+        if not any((folder / name).exists() for name in kept):
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import torch
 
 from vaelib.build import options_of, parts
 from vaelib.config import Config
+from vaelib.errors import check_name
 from vaelib.layers import make_generator
 from vaelib.metrics.information import mutual_information_from
 from vaelib.store import STATE
@@ -87,7 +88,7 @@ def first_stage(config: Config) -> Config:
     """The autoencoder that the first stage trains: no regulariser, no further terms."""
     plain: dict[str, Any] = {"regulariser": "kl", "extra_terms": (), "schedule": "linear"}
     plain |= {"strategy": "joint", "select": "objective", "track": ()}
-    plain |= FIRST[config.options["pretrain"]]
+    plain |= FIRST[check_name(config.options["pretrain"], FIRST, "pretrain")]
     plain["epochs"] = config.options["pretrain_epochs"] or config.epochs
     changed = replace(config, **plain)
     known = {k: v for part in parts(changed) for k, v in options_of(part).items()}

@@ -116,7 +116,8 @@ class NGramModel:
             probability[at[hit]] = level.probability[found[hit]]
             ids = np.full(len(tokens), -1)
             ids[at[hit]] = found[hit]
-        return np.log(probability)
+        with np.errstate(divide="ignore"):  # where discounts are 0, what is not seen cannot be
+            return np.log(probability)
 
 
 def kneser_ney(sentences: Sentences, order: int = 5) -> NGramModel:

@@ -57,7 +57,17 @@ class Coupled(Completed, Term):
         self._of_model: tuple[nn.Module, ...] = ()
 
     def complete(self, parts: Mapping[str, nn.Module], again: Callable[[str], nn.Module]) -> None:
-        """Make the coupled posterior and decoder, which share what the model's share."""
+        """Make the coupled posterior and decoder, which share what the model's share.
+
+        Raises:
+            VaelibError: The model has no codes, as a language model.
+        """
+        if not any(True for _ in parts["posterior"].parameters()):
+            raise VaelibError(
+                "the term coupled needs a posterior with something to learn, and "
+                f"{type(parts['posterior']).__name__} has nothing; use it with a model that has "
+                "codes."
+            )
         self.posterior, self.decoder = again("posterior"), again("decoder")
         if isinstance(self.posterior, Completed):
             self.posterior.complete(parts, again)
