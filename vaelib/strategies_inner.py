@@ -30,31 +30,14 @@ Slopes = tuple[Tensor, ...]
 
 @STRATEGIES.register("decoder_only")
 class DecoderOnly(Joint):
-    """The joint step where the decoder is all there is to train.
+    """The joint step where the decoder is all there is to train."""
 
-    Args:
-        model, objective, optimizer, clip, precision: As in the joint step.
-
-    Raises:
-        VaelibError: There is something else to train.
-    """
-
-    def __init__(
-        self,
-        model: VAE,
-        objective: Objective,
-        optimizer: torch.optim.Optimizer,
-        clip: float,
-        precision: str,
-    ) -> None:
-        super().__init__(model, objective, optimizer, clip, precision)
+    def _clip(self) -> dict[str, Tensor]:
         if self.inference or self.others:
             raise VaelibError(
                 "the strategy 'decoder_only' trains a decoder alone, and this model has an encoder "
                 "or terms to train as well; use strategy='joint', or the method 'lm'."
             )
-
-    def _clip(self) -> dict[str, Tensor]:
         norm = nn.utils.clip_grad_norm_(self.generation, self.clip)
         return {"grad_encoder": torch.zeros_like(norm), "grad_decoder": norm, "grad_norm": norm}
 
