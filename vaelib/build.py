@@ -116,13 +116,7 @@ def resolve(
     fields["options"] = {k: check_value(k, wanted.get(k, v), v) for k, v in known.items()}
     for name, default in base.items():
         fields[name] = check_value(name, fields[name], default)
-    for part in parts(fields):
-        if issubclass(part, Term) and backbone.reads not in part.reads:
-            raise VaelibError(
-                f"the term {part.__name__} needs {' or '.join(part.reads)}, and {data} holds "
-                f"{backbone.reads}; take another method, or other data."
-            )
-    _check_fit(entry, backbone, data)
+    _check_fit(entry, backbone, data, parts(fields))
     fields["device"] = best_device(fields["device"])
     config = check_config(Config(**fields))
     _try(_tiny(config), *parts(config))
@@ -160,12 +154,19 @@ def backbones_of(method: str) -> list[str]:
     return [b.name for b in BACKBONES.values() if _fits(b, entry)]
 
 
-def _check_fit(entry: Recipe, backbone: Backbone, data: str) -> None:
-    """Refuse a method that changes what the backbone's parts need, or writes text about no text.
+def _check_fit(entry: Recipe, backbone: Backbone, data: str, chosen: Iterable[type]) -> None:
+    """Refuse what cannot go with a backbone and what it reads.
 
     Raises:
-        VaelibError: It does; the message says which field.
+        VaelibError: A term needs other data, or the method changes what the backbone's parts need,
+            or brings a part for text where there is none; the message says which.
     """
+    for part in chosen:
+        if issubclass(part, Term) and backbone.reads not in part.reads:
+            raise VaelibError(
+                f"the term {part.__name__} needs {' or '.join(part.reads)}, and {data} holds "
+                f"{backbone.reads}; take another method, or other data."
+            )
     if "backbone" in entry.changes:
         return
     if kept := sorted(entry.changes.keys() & set(backbone.keeps)):
@@ -194,9 +195,8 @@ def _fits(backbone: Backbone, entry: Recipe) -> bool:
 
 def _tiny(config: Config) -> str:
     """The same parts at tiny sizes, as JSON."""
-    mine: dict[str, Any] = {name: getattr(config, name) for name in (*PARTS, "extra_terms")}
-    mine |= {"options": config.options, "backbone": config.backbone, "batching": config.batching}
-    mine["select"] = config.select
+    same = (*PARTS, "extra_terms", "options", "backbone", "batching", "select")
+    mine: dict[str, Any] = {name: getattr(config, name) for name in same}
     mine |= {"latent_dim": min(config.latent_dim, 2), "embedding_dim": 4, "hidden_dim": 8}
     mine["min_batch"] = min(config.min_batch, 2)
     if config.hidden_dim == 2 * config.latent_dim:  # what the split posterior asks for

@@ -25,29 +25,10 @@ from vaelib.decoders_gru import GRUDecoder
 from vaelib.decoding import Pick
 from vaelib.distributions import diagonal_normal
 from vaelib.encoders import ENCODERS
-from vaelib.encoders_gru import SharingEncoder, bidirectional, count_words, last_states
+from vaelib.encoders_gru import SharingEncoder, bidirectional, checked_rate, read_words
 from vaelib.errors import VaelibError
-from vaelib.layers import Completed, Shape, dropout
+from vaelib.layers import Completed, Shape
 from vaelib.posteriors import POSTERIORS
-
-
-def read_words(
-    x: Tensor, embedding: nn.Embedding, gru: nn.GRU, rate: float, generator: torch.Generator | None
-) -> Tensor:
-    """Last states [B, 2 hidden_dim] after sentences `x [B, T]`, `rate` of the embeddings dropped.
-
-    Markers and padding are not read.
-    """
-    words = dropout(embedding(x[:, 1:-1]), rate, True, generator)
-    return last_states(gru, words, count_words(x))
-
-
-def _check_rate(encoder_dropout: float) -> float:
-    if not 0 <= encoder_dropout < 1:
-        raise VaelibError(
-            f"encoder_dropout={encoder_dropout}: it must lie between 0 and 1, 1 left out."
-        )
-    return encoder_dropout
 
 
 @ENCODERS.register("pair_bigru")
@@ -66,7 +47,7 @@ class PairEncoder(SharingEncoder):
 
     def __init__(self, shape: Shape, *, encoder_dropout: float = 0.2) -> None:
         super().__init__()
-        self.rate = _check_rate(encoder_dropout)
+        self.rate = checked_rate(encoder_dropout)
         self.output_dim = 4 * shape.hidden_dim
         self.embedding = nn.Embedding(shape.vocab_size, shape.embedding_dim)
         self.response, self.post = bidirectional(shape), bidirectional(shape)
@@ -239,6 +220,15 @@ class ConditionalDecoder(nn.Module, abc.ABC):
         return self.writer.write(h.repeat(len(z) // len(h), 1), pick, max_length)
 
 
+def signal_of(decoder: Any, z: Tensor, x: Tensor | None) -> Tensor:
+    """The decoding signal [R, S] of codes [R, D] of any decoder; conditional ones read `x` for it.
+
+    Raises:
+        VaelibError: The decoder is conditional, and the posts are missing or do not fit the codes.
+    """
+    return decoder.signal(z, x) if isinstance(decoder, ConditionalDecoder) else decoder.signal(z)
+
+
 @DECODERS.register("conditional_gru")
 class ConditionalGRUDecoder(Completed, ConditionalDecoder):
     """The GRU decoder of Coupled-VAE, told h = MLP(z) + r(y) about code and post.
@@ -305,7 +295,7 @@ class Seq2SeqDecoder(ConditionalDecoder):
 
     def __init__(self, shape: Shape, *, encoder_dropout: float = 0.2) -> None:
         super().__init__()
-        self.rate = _check_rate(encoder_dropout)
+        self.rate = checked_rate(encoder_dropout)
         self.post = bidirectional(shape)
         self.represent = nn.Linear(2 * shape.hidden_dim, shape.embedding_dim)
         self.writer = GRUDecoder(shape)

@@ -27,12 +27,8 @@ class BiGRUEncoder(SharingEncoder):
 
     def __init__(self, shape: Shape, *, encoder_dropout: float = 0.2) -> None:
         super().__init__()
-        if not 0 <= encoder_dropout < 1:
-            raise VaelibError(
-                f"encoder_dropout={encoder_dropout}: give a probability of at least 0 and below 1."
-            )
         self.output_dim = 2 * shape.hidden_dim
-        self.rate = encoder_dropout
+        self.rate = checked_rate(encoder_dropout)
         self.embedding = nn.Embedding(shape.vocab_size, shape.embedding_dim)
         self.gru = bidirectional(shape)
 
@@ -43,8 +39,32 @@ class BiGRUEncoder(SharingEncoder):
             x: Both markers included; padding follows the end marker.
             generator: Source of the dropout mask (training only).
         """
-        words = dropout(self.embedding(x[:, 1:-1]), self.rate, self.training, generator)
-        return last_states(self.gru, words, count_words(x))
+        rate = self.rate if self.training else 0.0
+        return read_words(x, self.embedding, self.gru, rate, generator)
+
+
+def checked_rate(encoder_dropout: float) -> float:
+    """The option `encoder_dropout`, where it is a probability below 1.
+
+    Raises:
+        VaelibError: It is not.
+    """
+    if not 0 <= encoder_dropout < 1:
+        raise VaelibError(
+            f"encoder_dropout={encoder_dropout}: give a probability of at least 0 and below 1."
+        )
+    return encoder_dropout
+
+
+def read_words(
+    x: Tensor, embedding: nn.Embedding, gru: nn.GRU, rate: float, generator: torch.Generator | None
+) -> Tensor:
+    """Last states [B, 2 hidden_dim] after sentences `x [B, T]`, `rate` of the embeddings dropped.
+
+    Markers and padding are not read.
+    """
+    words = dropout(embedding(x[:, 1:-1]), rate, True, generator)
+    return last_states(gru, words, count_words(x))
 
 
 def bidirectional(shape: Shape) -> nn.GRU:

@@ -108,12 +108,10 @@ class PretrainedTraining(Training):
     def prepare(self, folder: Path, watch: Watch | None = None) -> None:
         """Train the autoencoder, and keep of it what reads: all the rest starts afresh."""
         first = fit(first_stage(self.config), self.corpus, folder / STAGE, watch)
-        for part, trained in (
-            (self.built.model.encoder, first.built.model.encoder),
-            (self.built.model.posterior, first.built.model.posterior),
-        ):
-            mine, known = part.state_dict(), trained.state_dict()
-            part.load_state_dict({k: known.get(k, v) for k, v in mine.items()})
+        for name in ("encoder", "posterior"):
+            part, trained = (built.model.parts[name] for built in (self.built, first.built))
+            known = trained.state_dict()
+            part.load_state_dict({k: known.get(k, v) for k, v in part.state_dict().items()})
         self.best = self._weights()
         self.save(folder / STATE)
         shutil.rmtree(folder / STAGE, ignore_errors=True)

@@ -1,9 +1,13 @@
 """A corpus of your own: a folder with train.txt, valid.txt and test.txt."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from vaelib.data.texts import SPLITS, Texts, read_bytes, read_texts, sha256
 from vaelib.errors import VaelibError
+
+Read = TypeVar("Read")
 
 
 def read_folder(
@@ -31,10 +35,28 @@ def read_folder(
             f"{folder} has no {' and no '.join(missing)}; a corpus needs train.txt, valid.txt and "
             "test.txt, one sentence a line."
         )
+    return read_splits(folder, lambda *content: read_texts(*content, max_words, labelled))
+
+
+def read_splits(
+    folder: str | Path, read: Callable[[bytes, str], Read]
+) -> tuple[dict[str, Read], dict[str, str]]:
+    """Read the three files of a folder, whatever stands on their lines.
+
+    Args:
+        folder: Holds train.txt, valid.txt and test.txt.
+        read: From a file's content and what to call it in messages to what it holds.
+
+    Returns:
+        What each split holds, and the SHA-256 of each file by its name.
+
+    Raises:
+        VaelibError: A file cannot be read, or `read` refuses it.
+    """
     texts, checksums = {}, {}
     for name in SPLITS:
-        path = folder / f"{name}.txt"
+        path = Path(folder) / f"{name}.txt"
         content = read_bytes(path, f"{name}.txt")
-        texts[name] = read_texts(content, str(path), max_words, labelled)
+        texts[name] = read(content, str(path))
         checksums[path.name] = sha256(content)
     return texts, checksums

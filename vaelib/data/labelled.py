@@ -7,12 +7,12 @@ stand-in's folder holds the same files.
 import os
 from pathlib import Path
 
+from vaelib.data.datasets import DATASETS, STANDIN_VARIABLE
 from vaelib.data.download import Source, fetch
 from vaelib.data.texts import read_bytes, read_texts
 from vaelib.errors import VaelibError, check_name
 
-STANDIN_VARIABLE = "VAELIB_STANDIN"
-FOLDER = "zhangjf-nlp/DG-VAEs/6ad9e59f4af66fb8de64b7b0d03ba0c9ad3175f0/datasets/short_yelp_data"
+FOLDER = DATASETS["short_yelp"].sources["train"].path.rpartition("/")[0]  # beside it
 # Sentences: git-blob SHA-1, SHA-256, bytes.
 SUBSETS = {
     100: (

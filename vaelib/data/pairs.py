@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from vaelib.data.corpus import BOS, PAD, Corpus, Vocabulary
-from vaelib.data.texts import SPLITS, Slicing, decode_utf8, read_bytes, sha256, slice_indices
+from vaelib.data.folder import read_splits
+from vaelib.data.texts import SPLITS, Slicing, decode_utf8, slice_indices
 from vaelib.errors import VaelibError
 
 
@@ -80,13 +81,7 @@ def read_pair_folder(
     Raises:
         VaelibError: A file cannot be read, or is no file of pairs.
     """
-    texts, checksums = {}, {}
-    for name in SPLITS:
-        path = Path(folder) / f"{name}.txt"
-        content = read_bytes(path, path.name)
-        texts[name] = read_pairs(content, str(path), max_words)
-        checksums[path.name] = sha256(content)
-    return texts, checksums
+    return read_splits(folder, lambda *content: read_pairs(*content, max_words))
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from vaelib.conditional import ConditionalDecoder
+from vaelib.conditional import signal_of
 from vaelib.distributions import rsample
 from vaelib.errors import VaelibError
 from vaelib.model import VAE, Outputs
@@ -68,7 +68,7 @@ def squared_gradients(
             second = _gradient(coupled.reconstruction(outputs, source), e)
             made |= {"grad_coupled": _squared(second)}
             made |= {"grad_total": _squared(reconstruction + second)}
-    return made | {"grad_signal": signal_gradients(_told(decoder, z, x), e)}
+    return made | {"grad_signal": signal_gradients(signal_of(decoder, z, x), e)}
 
 
 def gradient_norms(
@@ -139,11 +139,6 @@ def _as_in_training(*holders: CoupledPath | nn.Module) -> Iterator[None]:
 def _normalises(module: nn.Module, children: Iterable[nn.Module]) -> bool:
     """Whether this is a batch normalisation, or a thin layer around one."""
     return isinstance(module, _BatchNorm) or any(isinstance(c, _BatchNorm) for c in children)
-
-
-def _told(decoder: Any, z: Tensor, x: Tensor) -> Tensor:
-    """The decoding signal [B, S] of codes [B, D], free of noise; some decoders read the post."""
-    return decoder.signal(z, x) if isinstance(decoder, ConditionalDecoder) else decoder.signal(z)
 
 
 def _gradient(values: Tensor, e: Tensor) -> Tensor:

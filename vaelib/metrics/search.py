@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vaelib.conditional import ConditionalDecoder
+from vaelib.conditional import ConditionalDecoder, signal_of
 from vaelib.decoding import START, STOP, TextDecoder
 from vaelib.encoders import PAD
 from vaelib.errors import VaelibError
@@ -53,8 +53,7 @@ def beam_search(
     training = decoder.training
     decoder.eval()
     try:
-        posts = (x,) if isinstance(decoder, ConditionalDecoder) else ()
-        h = decoder.signal(z, *posts)
+        h = signal_of(decoder, z, x)
         found, value = _search(writer, h, width, max_length, length_penalty)
         if width == 1:
             return found

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vaelib.conditional import ConditionalDecoder
+from vaelib.conditional import signal_of
 from vaelib.errors import VaelibError, check_name
 from vaelib.layers import Completed, Shape
 from vaelib.model import Outputs
@@ -121,8 +121,8 @@ class Coupled(Completed, Term):
             code: z_c [B, D].
         """
         with torch.no_grad():
-            coupled = _signal(self.decoder, code, outputs.x)
-        return _signal(self._of_model[0], outputs.z, outputs.x), coupled
+            coupled = signal_of(self.decoder, code, outputs.x)
+        return signal_of(self._of_model[0], outputs.z, outputs.x), coupled
 
     def match(self, signal: Tensor, coupled: Tensor) -> Tensor:
         """Distance [B] between signals, both [B, S]."""
@@ -142,11 +142,6 @@ def _freeze_spread(posterior: nn.Module, parts: Mapping[str, nn.Module]) -> None
     for parameter, slope in zip(own, slopes, strict=False):
         parameter.requires_grad_(slope is not None)
     posterior.train()
-
-
-def _signal(decoder: Any, z: Tensor, x: Tensor) -> Tensor:
-    """The decoding signal of codes [B, D]; some decoders read the post for it."""
-    return decoder.signal(z, x) if isinstance(decoder, ConditionalDecoder) else decoder.signal(z)
 
 
 def couple(base: str, name: str = "", title: str = "", **differences: Any) -> Recipe:
