@@ -58,8 +58,45 @@ def test_another_number_keeps_the_kind_stale(folder: Path, tmp_path: Path) -> No
     path.write_text(json.dumps(record))
     before = path.read_bytes()
     done = carry(folder, Store(tmp_path / "witnesses"), jobs=1, progress=False)
-    assert (done.records, done.differing) == (0, ("beta on grammar",))
+    assert (done.records, done.differing) == (0, ("beta on grammar, by 1e-12",))
     assert path.read_bytes() == before
+
+
+def test_rounding_is_carried_where_it_is_allowed_and_said_so(folder: Path, tmp_path: Path) -> None:
+    path = commit(folder, config_of(), Store(tmp_path / "made"))
+    record = read_json(path)
+    record["metrics"]["nll_elbo"] *= 1 + 5e-6
+    path.write_text(json.dumps(record))
+    witnesses = Store(tmp_path / "witnesses")
+    assert carry(folder, witnesses, within=1e-6, jobs=1, progress=False).records == 0
+    assert carry(folder, witnesses, within=1e-5, jobs=1, progress=False).records == 1
+    made = read_json(path.with_name(f"{key_of(config_of())}.json"))
+    assert made["metrics"]["nll_elbo"] == record["metrics"]["nll_elbo"]
+    (line,) = made["provenance"]["carried"]
+    assert line["difference"] == pytest.approx(5e-6, rel=0.02)
+
+
+@pytest.mark.parametrize("change", ["a word", "a column", "not a number", "a unit"])
+def test_no_tolerance_hides_more_than_rounding(folder: Path, tmp_path: Path, change: str) -> None:
+    path = commit(folder, config_of(), Store(tmp_path / "made"))
+    record = read_json(path)
+    if change == "a word":
+        record["texts"]["samples"][0] = ["another"]
+    elif change == "a column":
+        del record["metrics"]["kl"]
+    elif change == "not a number":
+        record["metrics"]["kl"] = None
+    else:
+        record["metrics"]["au"] += 1
+    path.write_text(json.dumps(record))
+    done = carry(folder, Store(tmp_path / "witnesses"), within=1e-4, jobs=1, progress=False)
+    assert done.records == 0
+
+
+@pytest.mark.parametrize("within", [-1.0, 0.01, float("nan")])
+def test_an_odd_tolerance_is_refused(folder: Path, tmp_path: Path, within: float) -> None:
+    with pytest.raises(VaelibError, match="give 0"):
+        carry(folder, Store(tmp_path), within=within)
 
 
 def test_kinds_part_where_the_way_through_the_code_may(folder: Path, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_wrong_types_are_refused(changes: dict) -> None:
 
 @pytest.mark.parametrize("name", [n for n in FIELDS if n not in ("method", "profile", "options")])
 def test_none_is_allowed_only_where_it_means_all(name: str) -> None:
-    if name in ("train_size", "valid_size", "test_size", "nll_size"):
+    if name in ("train_size", "valid_size", "test_size", "nll_size", "max_vocabulary"):
         assert getattr(smoke(**{name: None}), name) is None
         return
     given = {"method": "vae", "data": "grammar", "profile": "smoke", name: None}

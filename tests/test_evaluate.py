@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from vaelib.build import build, resolve
+from vaelib.build import build, load_data, resolve
 from vaelib.config import Config
 from vaelib.data import Corpus
 from vaelib.errors import VaelibError
@@ -25,6 +25,8 @@ from vaelib.metrics import (
 from vaelib.model import VAE
 from vaelib.run import key_of, run_config
 from vaelib.store import Store
+from vaelib.track import TRACKED
+from vaelib.validation import validate
 
 
 def smoke(method: str = "vae", **changes: Any) -> Config:
@@ -102,6 +104,33 @@ def test_the_nll_takes_the_first_sentences_and_counts_their_tokens(corpus: Corpu
     assert tokens == words  # the end marker is predicted, the start marker is not
     assert metrics["nll_iw500"] == pytest.approx(total / 6, rel=1e-6)
     assert metrics["ppl_iw500"] == pytest.approx(math.exp(total / tokens), rel=1e-6)
+
+
+def test_without_a_density_there_is_no_rate_and_no_bound() -> None:
+    config = smoke("dae", metrics=("kl", "nll_elbo", "distortion"), track=("kl",))
+    corpus = load_data(config)
+    metrics = evaluate(config, model_of(config, corpus), corpus).metrics
+    assert math.isnan(metrics["kl"])
+    assert math.isnan(metrics["nll_elbo"])
+    assert metrics["distortion"] > 0
+    built = build(config, len(corpus.vocabulary))
+    batches = [corpus.valid.gather(i) for i in corpus.valid.buckets(config.batch_size)]
+    values = validate(built, batches, torch.Generator().manual_seed(0))
+    assert math.isnan(values["rate"])
+    assert math.isnan(values["elbo"])
+    assert values["objective"] == pytest.approx(values["distortion"])
+    tracked = TRACKED["kl"](built, batches, torch.Generator().manual_seed(0))
+    assert math.isnan(tracked["kl"])
+
+
+def test_an_image_has_a_likelihood_and_no_perplexity() -> None:
+    metrics = ("nll_iw500", "ppl_iw500", "ppl_elbo")
+    config = resolve("vae", data="digits", profile="smoke", metrics=metrics)
+    corpus = load_data(config)
+    found = evaluate(config, model_of(config, corpus), corpus).metrics
+    assert found["nll_iw500"] > 0
+    assert math.isnan(found["ppl_iw500"])
+    assert math.isnan(found["ppl_elbo"])
 
 
 def test_a_size_beyond_the_test_set_takes_all(corpus: Corpus) -> None:

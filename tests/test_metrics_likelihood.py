@@ -183,7 +183,7 @@ def test_rows_bound_the_work_and_nothing_else(rows: int) -> None:
 def test_default_rows_follow_the_sentence_length() -> None:
     model = LinearGaussian()
     importance_weighted_nll(model, model.data(4), 2000, seeded())
-    assert 32 < model.most_rows <= 512 // (LENGTH - 1)
+    assert 32 < model.most_rows <= 8_192 // (LENGTH - 1)
 
 
 def test_generator_decides_the_samples() -> None:

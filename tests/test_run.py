@@ -13,6 +13,8 @@ import torch
 import vaelib
 from vaelib.build import resolve
 from vaelib.errors import VaelibError
+from vaelib.layers import make_generator
+from vaelib.metrics.gradients import gradient_norms
 from vaelib.run import HISTORY_ROWS, Run, key_of, run, run_config, thin
 from vaelib.store import WEIGHTS, Store
 
@@ -141,6 +143,29 @@ def test_lost_posteriors_are_made_again_without_training(
         _ = ask(store, **quick).posterior
     request.getfixturevalue("no_training")
     assert np.array_equal(ask(store, fresh=True, **quick).posterior["mu"], mu)
+
+
+def test_what_an_objective_learnt_is_kept_with_the_weights(tmp_path: Path) -> None:
+    """So that a finished run's coupled path can be asked for its gradients."""
+    made = ask(Store(tmp_path), "coupled", metrics=("gradients",))
+    assert made.metrics["grad_coupled"] > 0
+    built, again = made.built(), made.built()
+    names = {name for name, _ in built.objective.named_parameters()}
+    assert names
+    for name, value in again.objective.state_dict().items():
+        assert torch.equal(value, built.objective.state_dict()[name]), name
+    batches = [made.corpus.test.gather(i) for i in made.corpus.test.buckets(32)]
+    values = gradient_norms(
+        built.model,
+        batches,
+        built.objective.term("coupled"),
+        make_generator(made.config.seed, "evaluate/gradients", "cpu"),
+    )
+    assert values == {k: made.metrics[k] for k in values}
+    path = made.entry.folder / WEIGHTS
+    own = sum(p.numel() for p in {*built.model.parameters(), *built.objective.parameters()})
+    assert path.stat().st_size < 4 * own * 1.1 + 20_000  # what is shared lies there once
+    assert "grad_total" not in ask(Store(tmp_path), "vae", metrics=("gradients",)).metrics
 
 
 def test_damaged_weights_are_one_clear_sentence(tmp_path: Path) -> None:

@@ -361,6 +361,15 @@ def test_the_gpu_takes_the_same_first_step_within_tolerance(method: str) -> None
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("where", ["cpu", "cuda", None])
+def test_words_are_drawn_on_the_gpu_whatever_the_generator(where: str | None) -> None:
+    config = resolve("vae", data="grammar", profile="smoke", device="cuda")
+    model = build(config, 100).model.eval()
+    generator = None if where is None else torch.Generator(where).manual_seed(0)
+    assert model.generate(3, generator, sample_words=True).device.type == "cuda"
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_run_on_the_gpu_ends(precision: str, tmp_path: Path) -> None:
     run = run_config(smoke("dg", device="cuda", precision=precision), store=Store(tmp_path))

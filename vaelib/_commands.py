@@ -195,17 +195,20 @@ def runs_export(
 @runs_app.command("carry")
 def runs_carry(
     folder: Annotated[Path, typer.Argument(help="Folder of committed records: results.")],
+    within: Annotated[
+        float, typer.Option(help="Largest difference, in parts of a number; 0: the same digits.")
+    ] = 0.0,
     jobs: Annotated[int, typer.Option(help="Processes at a time.")] = 2,
 ) -> None:
     """Carry stale records over to rewritten code, where it makes the same numbers.
 
-    One run of every kind is made anew; where it comes out the same to the last digit, the
-    records of its kind get the newer code's name, and say so.
+    One run of every kind is made anew; where it comes out the same, the records of its kind get
+    the newer code's name, and say so.
     """
     from vaelib.carry import carry
     from vaelib.store import Store, default_store
 
-    done = carry(folder, Store(default_store().root), jobs=jobs)
+    done = carry(folder, Store(default_store().root), within=within, jobs=jobs)
     print(f"{done.records} records carried over by {done.witnesses} witnesses")
     for name in done.differing:
         print(f"came out otherwise, so its records stay stale: {name}")

@@ -29,7 +29,7 @@ from vaelib import (  # noqa: F401
     twins,
 )
 from vaelib.backbones import BACKBONES, USUAL, Backbone
-from vaelib.config import FIELDS, Config, check_config, check_value, profile_values
+from vaelib.config import FIELDS, METRIC_SETS, Config, check_config, check_value, profile_values
 from vaelib.data import Corpus, load
 from vaelib.data.datasets import DATASETS, data_name
 from vaelib.decoders import DECODERS
@@ -101,6 +101,7 @@ def resolve(
     fields |= {"method": METHODS.canonical(method), "data": data, "profile": profile, "seed": seed}
     fields["backbone"] = backbone.name
     fields["extra_terms"] = check_value("extra_terms", fields["extra_terms"], ("bag_of_words",))
+    fields["metrics"] = _metrics(fields["metrics"])
     known = _known_options(fields)
     if "options" in overrides:
         raise VaelibError("give the options of parts by their own names, not as options=...")
@@ -121,6 +122,11 @@ def resolve(
     config = check_config(Config(**fields))
     _try(_tiny(config), *parts(config))
     return config
+
+
+def _metrics(named: Any) -> Any:
+    """The metrics of a set, given its name; else what is given."""
+    return METRIC_SETS.get(named, named) if isinstance(named, str) else named
 
 
 def backbone_of(data: str, name: str = "") -> Backbone:
@@ -395,4 +401,5 @@ def load_data(config: Config) -> Corpus:
         test_size=config.test_size,
         min_count=config.min_count,
         binarisation=config.binarisation,
+        max_vocabulary=config.max_vocabulary,
     )

@@ -2,11 +2,12 @@
 
 When covered code is rewritten and no number changes, making every record anew would only warm the
 room. Instead one run of every kind, a witness, is made anew. Where it comes out the same to the
-last digit, the records of its kind are renamed to the newer code's key, and their provenance says
-so; where it does not, they stay stale.
+last digit, or within a tolerance for code that sums in another order, the records of its kind are
+renamed to the newer code's key, and their provenance says so; where it does not, they stay stale.
 """
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from vaelib.store import Entry, Key, Store, write_json
 from vaelib.sweep import execute_configs
 
 SAME = ("metrics", "history", "texts")
+MOST = 1e-4  # what single precision and records of six digits may lose on the way
 
 
 @dataclass(frozen=True)
@@ -59,18 +61,29 @@ def _way(value: Any) -> Any:
     return value > 0 if number else value
 
 
-def carry(folder: Path | str, store: Store, *, jobs: int = 2, progress: bool = True) -> Carried:
+def carry(
+    folder: Path | str,
+    store: Store,
+    *,
+    within: float = 0.0,
+    jobs: int = 2,
+    progress: bool = True,
+) -> Carried:
     """Make the witnesses that the store lacks, and rename the records they speak for.
 
     Args:
         folder: Committed records, such as `results`.
         store: Where the witnesses are made; it must not show the committed records.
+        within: Largest difference of any number, see `difference`; 0 asks for the same digits.
         jobs: Processes at a time.
         progress: Show a bar.
 
     Raises:
-        VaelibError: The store shows committed records, which would be their own witnesses.
+        VaelibError: The store shows committed records, which would be their own witnesses, or
+            `within` is so large that it could hide a change of the method.
     """
+    if not 0 <= within <= MOST:
+        raise VaelibError(f"within={within}: give 0 (the same digits) to {MOST} (rounding).")
     if store.results is not None:
         raise VaelibError("carry: witnesses need a store without committed records.")
     groups = kinds(Store(Path(folder) / "nowhere", Path(folder)).entries())
@@ -81,29 +94,48 @@ def carry(folder: Path | str, store: Store, *, jobs: int = 2, progress: bool = T
     differing, moved = [], 0
     for group in groups:
         witness = store.finished(key_of(group[0].config))
-        if witness is None or not same(group[0], witness):
-            differing.append(f"{group[0].config.method} on {group[0].config.data}")
+        apart = math.inf if witness is None else difference(group[0], witness)
+        if witness is None or apart > within:
+            by = "in words or layout" if math.isinf(apart) else f"by {apart:.1g}"
+            differing.append(f"{group[0].config.method} on {group[0].config.data}, {by}")
             continue
         for entry in group:
-            rename(Path(folder), entry, witness.key)
+            rename(Path(folder), entry, witness.key, apart)
         moved += len(group)
     return Carried(moved, len(groups) - len(differing), tuple(differing))
 
 
-def same(record: Entry, witness: Entry) -> bool:
-    """Whether two records hold the same numbers to the last digit, times aside."""
-    epochs = [
-        [{k: v for k, v in row.items() if k != "seconds"} for row in entry.record["epochs"]]
-        for entry in (record, witness)
-    ]
-    return epochs[0] == epochs[1] and all(record.record[k] == witness.record[k] for k in SAME)
+def difference(record: Entry, witness: Entry) -> float:
+    """The largest difference of two records' numbers, times aside, and infinite elsewhere.
+
+    A difference is in parts of the number, or of 1 where that is larger, as nats near 0 deserve.
+    """
+    pair = []
+    for entry in (record, witness):
+        epochs = [
+            {k: v for k, v in row.items() if k != "seconds"} for row in entry.record["epochs"]
+        ]
+        pair.append([epochs, *(entry.record[name] for name in SAME)])
+    return _apart(*pair)
 
 
-def rename(folder: Path, entry: Entry, witness: Key) -> None:
+def _apart(a: Any, b: Any) -> float:
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        return max((_apart(a[k], b[k]) for k in a), default=0.0)
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return max(map(_apart, a, b), default=0.0)
+    if isinstance(a, int | float) and isinstance(b, int | float):
+        return abs(a - b) / max(1.0, abs(a), abs(b))
+    return 0.0 if a == b else math.inf
+
+
+def rename(folder: Path, entry: Entry, witness: Key, apart: float = 0.0) -> None:
     """Give a committed record the key of today's code, with a line on how in its provenance."""
     (old,) = folder.rglob(f"{entry.key}.json")
     new = key_of(entry.config)
-    line = {"from": str(entry.key), "witness": str(witness)}
+    line: dict[str, Any] = {"from": str(entry.key), "witness": str(witness)}
+    if apart:
+        line["difference"] = float(f"{apart:.2g}")
     about = entry.record["provenance"]
     about = about | {"carried": [*about.get("carried", []), line]}
     record = entry.record | {"key": str(new), "provenance": about}

@@ -37,6 +37,25 @@ LAPTOP_METRICS = (
     "ppl_iw500",
     "rouge_l",
 )
+METRIC_SETS = {  # metrics="whole" in place of a list; a set never changes once a record exists
+    "usual": LAPTOP_METRICS,
+    "whole": (
+        *LAPTOP_METRICS,
+        "mi_skip_self",
+        "mi_aggregate_kl",
+        "mpd",
+        "ce",
+        "ppl_elbo",
+        "probe",
+        "gradients",
+        "bleu",
+        "distinct",
+        "self_bleu",
+        "path_distinct",
+        "forward_ppl",
+        "reverse_ppl",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -52,6 +71,7 @@ class Config:
         valid_size: Validation sentences; None takes all.
         test_size: Test sentences; None takes all.
         min_count: Words seen less often in the training sentences become `<unk>`.
+        max_vocabulary: Most words, specials included: the most frequent; None keeps all.
         nll_size: Test sentences given to the importance-weighted NLL; None takes all.
         binarisation: Of grey training images: "dynamic" draws them anew in every step, "fixed"
             once.
@@ -99,7 +119,7 @@ class Config:
         mixture_samples: Samples from each side for `prior_ll` and `post_ll` (T9).
         track: What is computed on the validation sentences after every epoch, as
             `vaelib.track.TRACKED` names it.
-        metrics: What the evaluation computes.
+        metrics: What the evaluation computes: names, or a set of them, "usual" or "whole".
         device: "cpu", "cuda" or "cuda:N"; the machine is part of the key, not of the
             question a study asks.
         precision: "fp32", or "bf16" for autocast.
@@ -116,6 +136,7 @@ class Config:
     valid_size: int | None = None
     test_size: int | None = None
     min_count: int = 1
+    max_vocabulary: int | None = None
     nll_size: int | None = None
     binarisation: str = "dynamic"
     backbone: str = "lstm"
@@ -226,6 +247,7 @@ _WHOLE = {  # whole numbers: the least and the most
     **dict.fromkeys(("embedding_dim", "hidden_dim", "latent_dim"), (1, 2**14)),
     **dict.fromkeys(("iw_samples", "mixture_samples", "select_samples"), (1, 10**5)),
     "threads": (1, 1024),
+    "max_vocabulary": (5, _MOST),
 }
 _WANTED = {bool: "true or false", int: "a whole number", float: "a finite number"}
 _WANTED |= {str: "a text", tuple: "a list of names"}

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from vaelib.decoding import START, STOP, UNKNOWN, Pick, State, TextDecoder
 from vaelib.layers import Shape, dropout
+from vaelib.products import word_scores
 from vaelib.registry import Registry
 
 __all__ = ["DECODERS", "START", "STOP", "UNKNOWN", "Pick", "greedy", "sampler"]
@@ -50,7 +51,7 @@ class LSTMDecoder(TextDecoder):
 
     def logits(self, features: Tensor) -> Tensor:
         """Word scores [..., V] of features [..., F]."""
-        return self.project(features)
+        return word_scores(self.project, features)
 
     def begin(self, h: Tensor) -> State:
         """The first state and cell [N, hidden_dim], and the codes."""
@@ -98,10 +99,10 @@ def greedy(scores: Tensor) -> Tensor:
 
 
 def sampler(generator: torch.Generator, temperature: float = 1.0) -> Pick:
-    """A `pick` that draws words from their distribution with `generator`."""
+    """A `pick` that draws words from their distribution, on the generator's device."""
 
     def pick(scores: Tensor) -> Tensor:
-        probabilities = torch.softmax(scores / temperature, dim=-1)
-        return torch.multinomial(probabilities, 1, generator=generator)[:, 0]
+        probabilities = torch.softmax(scores / temperature, dim=-1).to(generator.device)
+        return torch.multinomial(probabilities, 1, generator=generator)[:, 0].to(scores.device)
 
     return pick

@@ -9,6 +9,7 @@ from vaelib.decoders_gru import signal_network
 from vaelib.decoding import State, TextDecoder
 from vaelib.errors import VaelibError
 from vaelib.layers import Shape, dropout
+from vaelib.products import word_scores
 
 DILATIONS = (1, 2, 4, 8, 16)
 
@@ -86,7 +87,7 @@ class CNNDecoder(TextDecoder):
 
     def logits(self, features: Tensor) -> Tensor:
         """Word scores [..., V] of channels [..., C]."""
-        return self.project(features)
+        return word_scores(self.project, features)
 
     def begin(self, h: Tensor) -> State:
         """The signals, and what each block remembers after the position [h; h]."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from vaelib.decoders import DECODERS, beside
 from vaelib.decoding import UNKNOWN, Pick, State, TextDecoder
 from vaelib.layers import Shape, dropout
+from vaelib.products import word_scores
 
 
 def signal_network(shape: Shape) -> nn.Sequential:
@@ -43,7 +44,7 @@ class _GRUWriter(TextDecoder, abc.ABC):
 
     def logits(self, features: Tensor) -> Tensor:
         """Word scores [..., V] of states [..., 2 hidden_dim]."""
-        return self.project(torch.tanh(self.combine(features)))
+        return word_scores(self.project, torch.tanh(self.combine(features)))
 
     @abc.abstractmethod
     def first_state(self, h: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from vaelib.decoders import DECODERS
 from vaelib.decoding import State, TextDecoder
 from vaelib.errors import VaelibError
 from vaelib.layers import Shape, dropout
+from vaelib.products import word_scores
 
 
 class Block(nn.Module):
@@ -100,7 +101,7 @@ class TransformerDecoder(TextDecoder):
 
     def logits(self, features: Tensor) -> Tensor:
         """Word scores [..., V] of outputs [..., hidden_dim]."""
-        return self.project(features)
+        return word_scores(self.project, features)
 
     def begin(self, h: Tensor) -> State:
         """The signals, and keys and values of each block at the position before the sentence."""

@@ -23,6 +23,8 @@ __all__ = [
     "aggregated_log_prob",
     "diagonal_normal",
     "fresh_generator",
+    "grouped_log_prob",
+    "is_gaussian",
     "log_sphere_area",
     "mean_logvar",
     "mean_resultant_length",
@@ -77,6 +79,11 @@ def diagonal_normal(mu: Tensor, logvar: Tensor) -> Independent:
     """
     base = Normal(mu, torch.exp(0.5 * logvar), validate_args=False)
     return Independent(base, 1, validate_args=False)
+
+
+def is_gaussian(q: Distribution) -> bool:
+    """Whether these are diagonal normals, of which active units and information are known (T10)."""
+    return isinstance(q, Independent) and isinstance(q.base_dist, Normal)
 
 
 def mean_logvar(q: Distribution) -> tuple[Tensor, Tensor]:
@@ -134,6 +141,30 @@ def aggregated_log_prob(q: Distribution, z: Tensor) -> Tensor:
     constant, points, weights = _matrix_form(q, z)
     blocks = points.split(_block_rows(constant))
     return torch.cat([_log_mean_exp_(torch.addmm(constant, part, weights)) for part in blocks])
+
+
+@torch.no_grad()
+def grouped_log_prob(q: Distribution, z: Tensor, groups: Sequence[Tensor]) -> Tensor:
+    """Log density of each point under the aggregated posterior of its own group.
+
+    Args:
+        q: Diagonal normal or `VonMisesFisher` with batch shape `[N]`.
+        z: A point of each posterior, `[N, D]`.
+        groups: Positions of the members of each group.
+
+    Returns:
+        Nats, one group after the other, in float64 where the device has it. Not differentiable.
+
+    Raises:
+        VaelibError: `q` is of another family.
+    """
+    constant, points, weights = _matrix_form(q, z)
+    found = []
+    for group in groups:
+        own, columns = constant[group], weights[:, group]
+        for part in points[group].split(_block_rows(own)):
+            found.append(_log_mean_exp_(torch.addmm(own, part, columns)))
+    return torch.cat(found)
 
 
 def pairwise_log_prob(q: Distribution, z: Tensor) -> Tensor:

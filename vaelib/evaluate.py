@@ -13,6 +13,7 @@ from vaelib.config import Config
 from vaelib.data import Corpus
 from vaelib.metrics import active_units, consistent_units, mutual_information, rouge_l
 from vaelib.model import VAE
+from vaelib.objectives import Objective
 from vaelib.passes import MEASURES, Pass, Values
 
 LAMBDAS = 11
@@ -154,18 +155,21 @@ def _texts(work: Pass) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def evaluate(config: Config, model: VAE, corpus: Corpus) -> Evaluation:
+def evaluate(
+    config: Config, model: VAE, corpus: Corpus, objective: Objective | None = None
+) -> Evaluation:
     """Compute the config's metrics on the test set.
 
     Args:
         config: The run's config; `config.metrics` names what is computed.
         model: Trained, moved to the config's device; set to evaluation mode here.
         corpus: Its data, on the same device.
+        objective: What it was trained with, for metrics that ask for its terms.
 
     Raises:
         VaelibError: A metric is unknown.
     """
-    work = Pass(config, model.eval(), corpus)
+    work = Pass(config, model.eval(), corpus, objective)
     metrics: Values = {}
     for name in config.metrics:
         value = MEASURES[name](work)

@@ -300,8 +300,11 @@ def whole_table(store: Store, entry: Entry, changes: dict[str, Any]) -> Run:
     known = run.metrics if entry.key == today else {}
     lacking = [s.name for s in METRICS.values() if not {*(s.columns or (s.name,))} & {*known}]
     here = replace(config, device="cpu", metrics=tuple(lacking))
-    with machine(here):
-        found = evaluate(here, run.model(), run.corpus).metrics if lacking else {}
+    found: dict[str, float] = {}
+    if lacking:
+        built = run.built()
+        with machine(here):
+            found = evaluate(here, built.model, run.corpus, built.objective).metrics
     record = entry.record | {"config": config.to_dict(), "metrics": known | found}
     return Run(replace(entry, key=today, record=record), store)
 

@@ -34,6 +34,7 @@ from vaelib.metrics.catalogue import (
     MI_SAMPLES,
     NGRAM_ORDER,
     NGRAM_SENTENCES,
+    PATH_POINTS,
     PROBE_BUDGETS,
     SELF_BLEU_SENTENCES,
 )
@@ -85,6 +86,9 @@ def _ce(work: Pass) -> float:
 
 @MEASURES.register("ppl_elbo")
 def _ppl_elbo(work: Pass) -> float:
+    """Of words; an image has none."""
+    if work.corpus.holds == "images":
+        return math.nan
     total = (work.distortion + work.rate) * len(work.tokens)
     return perplexity(total, float(work.tokens.sum()))
 
@@ -122,7 +126,9 @@ def _centre(q: Distribution) -> Tensor:
 
 @MEASURES.register("gradients")
 def _gradients(work: Pass) -> Values:
-    return gradient_norms(work.model, work.batches, None, work.generator("gradients"))
+    """Of the coupled path too, where the model was trained with one."""
+    coupled: Any = None if work.objective is None else work.objective.term("coupled")
+    return gradient_norms(work.model, work.batches, coupled, work.generator("gradients"))
 
 
 # ---------------------------------------------------------------- what is written
@@ -159,6 +165,21 @@ def _self_bleu(work: Pass) -> float:
     if work.corpus.holds != "text":
         return math.nan
     return self_bleu(list(_from_prior(work, "self_bleu", SELF_BLEU_SENTENCES, sampled=False)))
+
+
+@MEASURES.register("path_distinct")
+def _path_distinct(work: Pass) -> float:
+    """A path that jumps from one end to the other has two sentences, a smooth one has more."""
+    if work.corpus.holds != "text":
+        return math.nan
+    counts: list[int] = []
+    for batch in work.batches:
+        if len(b := batch[1::2]):
+            a = batch[: 2 * len(b) : 2]
+            written = work.model.interpolate(a, b, PATH_POINTS)
+            words = [[tuple(work.corpus.vocabulary.decode(y)) for y in s] for s in written]
+            counts += [len(set(path)) for path in zip(*words, strict=True)]
+    return sum(counts) / len(counts) if counts else math.nan
 
 
 @MEASURES.register("forward_ppl")

@@ -6,15 +6,16 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal, kl_divergence
+from torch.distributions import Distribution, kl_divergence
 
 from vaelib.config import Config
 from vaelib.data import Corpus
-from vaelib.distributions import mean_logvar, rsample
+from vaelib.distributions import is_gaussian, mean_logvar, rsample
 from vaelib.layers import make_generator
 from vaelib.metrics import importance_weighted_nll, prior_post_ll
 from vaelib.model import VAE
-from vaelib.noise import Drawn
+from vaelib.noise import has_density
+from vaelib.objectives import Objective
 from vaelib.registry import Registry
 
 Values = dict[str, float]
@@ -28,10 +29,13 @@ class Pass:
         config: The run's config.
         model: In evaluation mode.
         corpus: Its data, on the config's device.
+        objective: What it was trained with, where that is known.
     """
 
-    def __init__(self, config: Config, model: VAE, corpus: Corpus) -> None:
-        self.config, self.model, self.corpus = config, model, corpus
+    def __init__(
+        self, config: Config, model: VAE, corpus: Corpus, objective: Objective | None = None
+    ) -> None:
+        self.config, self.model, self.corpus, self.objective = config, model, corpus, objective
         self.buckets = corpus.test.buckets(config.batch_size)
         self.batches = [corpus.test.gather(i) for i in self.buckets]
         self.tokens = corpus.test.predicted
@@ -48,14 +52,12 @@ class Pass:
     @property
     def gaussian(self) -> bool:
         """Whether AU, CU and MI are defined (T10)."""
-        q = self.posteriors[0]
-        return isinstance(q, Independent) and isinstance(q.base_dist, Normal)
+        return is_gaussian(self.posteriors[0])
 
     @property
     def dense(self) -> bool:
         """Whether q(z|x) has a density, which weights of samples need; a point has none."""
-        q = self.posteriors[0]
-        return q.dense if isinstance(q, Drawn) else True
+        return has_density(self.posteriors[0])
 
     @cached_property
     def rows(self) -> list[Tensor]:
@@ -71,7 +73,9 @@ class Pass:
 
     @cached_property
     def rate(self) -> float:
-        """Mean KL(q(z|x) || p(z)) in nats."""
+        """Mean KL(q(z|x) || p(z)) in nats; not a number where q(z|x) has no density."""
+        if not self.dense:
+            return math.nan
         p = self.model.prior()
         return float(torch.cat([kl_divergence(q, p) for q in self.posteriors]).mean())
 
@@ -95,7 +99,10 @@ class Pass:
 
     @cached_property
     def iw(self) -> tuple[float, float]:
-        """Importance-weighted NLL per sentence and perplexity on the first `nll_size` sentences."""
+        """Importance-weighted NLL and perplexity on the first `nll_size` examples.
+
+        An image has no words, and so no perplexity.
+        """
         if not self.dense:
             return math.nan, math.nan
         wanted = min(self.config.nll_size or len(self.tokens), len(self.tokens))
@@ -108,6 +115,8 @@ class Pass:
                 nll = importance_weighted_nll(self.model, x, self.config.iw_samples, generator)
                 total += float(nll.sum())
                 tokens += float(self.tokens[chosen].sum())
+        if self.corpus.holds == "images":
+            return total / wanted, math.nan
         each = total / tokens
         return total / wanted, math.exp(each) if each < MOST_NATS else math.inf
 

@@ -17,12 +17,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import safetensors.torch
 import torch
 from tqdm import tqdm
 
 from vaelib import store as files
-from vaelib.build import build, load_data, parts, resolve
+from vaelib.build import Built, build, load_data, parts, resolve
 from vaelib.config import Config
 from vaelib.data import DATASETS, Corpus
 from vaelib.data.datasets import check_data, code_of
@@ -35,6 +34,7 @@ from vaelib.store import Entry, Key, Store, default_store
 from vaelib.track import TRACKED
 from vaelib.train import Training, Watch, fit, machine, training_of
 from vaelib.trainings import STAGE  # and registers them
+from vaelib.weights import load_weights, save_weights
 
 HISTORY_ROWS = 200
 _FRESH = "make the run (again) with fresh=True, or `vaelib train --fresh`"
@@ -136,13 +136,21 @@ class Run:
         Raises:
             VaelibError: Only the record is here, not the weights.
         """
+        return self.built().model.eval()
+
+    def built(self) -> Built:
+        """The trained model with its objective and schedule, on the CPU.
+
+        Raises:
+            VaelibError: Only the record is here, not the weights.
+        """
         path = self.entry.folder / files.WEIGHTS if self.entry.folder else None
         if path is None or not path.is_file():
             raise VaelibError(
                 f"the run {self.entry.key} is here as a record without weights; {_FRESH}."
             )
-        model = build(replace(self.config, device="cpu"), len(self.corpus.vocabulary)).model
-        return _with_weights(model, path).eval()
+        made = build(replace(self.config, device="cpu"), len(self.corpus.vocabulary))
+        return load_weights(made, path, _FRESH)
 
     def generate(self, n: int, seed: int = 0) -> list[str]:
         """n greedy sentences from the prior."""
@@ -268,10 +276,10 @@ def _make(config: Config, corpus: Corpus, key: Key, store: Store, watch: Watch |
     else:
         trained = {name: earlier.record[name] for name in ("epochs", "history")}
         about = earlier.record["provenance"]
-    model = build(config, len(corpus.vocabulary)).model
-    _with_weights(model, folder / files.WEIGHTS)
+    built = build(config, len(corpus.vocabulary))
+    load_weights(built, folder / files.WEIGHTS, _FRESH)
     begun = time.perf_counter()
-    result = evaluate(config, model, corpus)
+    result = evaluate(config, built.model, corpus, built.objective)
     about = about | {"evaluate_seconds": round(time.perf_counter() - begun, 2)}
     files.write_arrays(folder / files.ARRAYS, result.arrays)
     record = {
@@ -286,32 +294,11 @@ def _make(config: Config, corpus: Corpus, key: Key, store: Store, watch: Watch |
     (folder / files.STATE).unlink(missing_ok=True)
 
 
-def _with_weights(model: VAE, path: Path) -> VAE:
-    """Put stored weights into a model.
-
-    Raises:
-        VaelibError: The file is damaged.
-    """
-    try:
-        model.load_state_dict(safetensors.torch.load_file(path))
-    except Exception as error:
-        raise VaelibError(
-            f"cannot read the weights {path}: {' '.join(str(error).split())}; delete the file and "
-            f"{_FRESH}."
-        ) from error
-    return model
-
-
 def _train(config: Config, corpus: Corpus, folder: Path, watch: Watch | None) -> dict[str, Any]:
     """Train to the end and keep weights and history; the record's part about training."""
     begun = time.time()
     training = fit(config, corpus, folder, watch)
-    weights = {
-        k: v.clone(memory_format=torch.contiguous_format).cpu()
-        for k, v in training.built.model.state_dict().items()
-    }
-    with files.atomic(folder / files.WEIGHTS) as file:
-        file.write(safetensors.torch.save(weights))
+    save_weights(training.built, folder / files.WEIGHTS)
     files.write_arrays(folder / files.HISTORY, training.history_columns())
     return {
         "epochs": [

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution, Independent, Normal, kl_divergence
+from torch.distributions import kl_divergence
 
 from vaelib.build import Built
-from vaelib.distributions import mean_logvar
+from vaelib.distributions import is_gaussian, mean_logvar
 from vaelib.metrics import (
     active_units,
     conditional_entropy,
@@ -22,6 +22,7 @@ from vaelib.metrics import (
     mutual_posterior_divergence,
 )
 from vaelib.metrics.gradients import gradient_norms
+from vaelib.noise import has_density
 from vaelib.registry import Registry
 
 GRADIENT_BATCHES = 8  # of the validation sentences, evenly spread over their lengths
@@ -29,11 +30,6 @@ GRADIENT_BATCHES = 8  # of the validation sentences, evenly spread over their le
 Tracked = Callable[[Built, list[Tensor], torch.Generator], dict[str, float]]
 TRACKED: Registry[Tracked] = Registry("tracked number")
 Posteriors = tuple[Tensor, Tensor]
-
-
-def is_gaussian(q: Distribution) -> bool:
-    """Whether these posteriors are diagonal normals, for which units and information are known."""
-    return isinstance(q, Independent) and isinstance(q.base_dist, Normal)
 
 
 @torch.no_grad()
@@ -49,9 +45,11 @@ def _posteriors(built: Built, batches: list[Tensor]) -> Posteriors | None:
 @TRACKED.register("kl")
 @torch.no_grad()
 def _kl(built: Built, batches: list[Tensor], generator: torch.Generator) -> dict[str, float]:
-    """Mean KL(q(z|x) || p(z)) in nats."""
-    p = built.model.prior()
-    each = [kl_divergence(built.model.encode(x), p) for x in batches]
+    """Mean KL(q(z|x) || p(z)) in nats; not a number where q(z|x) has no density."""
+    p, posteriors = built.model.prior(), [built.model.encode(x) for x in batches]
+    if not has_density(posteriors[0]):
+        return {"kl": math.nan}
+    each = [kl_divergence(q, p) for q in posteriors]
     return {"kl": float(torch.cat(each).mean())}
 
 
@@ -87,5 +85,5 @@ def _mpd(built: Built, batches: list[Tensor], generator: torch.Generator) -> dic
 def _gradients(built: Built, batches: list[Tensor], generator: torch.Generator) -> dict[str, float]:
     """Squared gradient norms at the encoder's vector, over some batches (Coupled-VAE, Figure 2)."""
     step = math.ceil(len(batches) / GRADIENT_BATCHES)
-    coupled: Any = dict(built.objective.extras.items()).get("coupled")
+    coupled: Any = built.objective.term("coupled")
     return gradient_norms(built.model, batches[::step], coupled, generator)

@@ -115,8 +115,8 @@ class Training:
         return self._usable(made)
 
     def begin_epoch(self) -> None:
-        """Draw the epoch's batches, where they are not the same in all."""
-        if self.config.batching == "mixed":
+        """Draw the epoch's batches, where they are not the same in all; the first are there."""
+        if self.config.batching == "mixed" and self.progress.epoch:
             self.batches.batches = self._batches(self.progress.epoch)
 
     def _usable(self, batches: list[Tensor]) -> list[Tensor]:

@@ -8,6 +8,7 @@ from vaelib.config import Config
 from vaelib.layers import make_generator
 from vaelib.metrics.likelihood import importance_weighted_nll
 from vaelib.model import VAE
+from vaelib.noise import has_density
 from vaelib.objectives import Objective
 from vaelib.strategies import autocast
 from vaelib.track import TRACKED
@@ -20,7 +21,8 @@ def validate(
     """Mean over the validation examples, one z each, the regulariser at its full weight.
 
     Returns:
-        `objective`, `elbo`, `distortion`, `rate` in nats per example.
+        `objective`, `elbo`, `distortion`, `rate` in nats per example; a posterior without a
+        density has neither a rate nor an ELBO.
     """
     model: VAE = built.model.eval()
     objective: Objective = built.objective.eval()
@@ -29,7 +31,10 @@ def validate(
         with autocast(x.device, precision):
             outputs = model(x, generator)
             loss, _ = objective(outputs, built.schedule.final, generator)
-        values = (loss, outputs.elbo.mean(), outputs.distortion.mean(), outputs.rate.mean())
+        elbo, rate = outputs.elbo.mean(), outputs.rate.mean()
+        if not has_density(outputs.q):
+            elbo, rate = torch.full_like(elbo, torch.nan), torch.full_like(rate, torch.nan)
+        values = (loss, elbo, outputs.distortion.mean(), rate)
         sums += len(x) * torch.stack(values).cpu().double()
     means = (sums / sum(len(x) for x in batches)).tolist()
     return dict(zip(("objective", "elbo", "distortion", "rate"), means, strict=True))

@@ -37,6 +37,16 @@ def test_min_count_keeps_words_seen_often_enough() -> None:
         Vocabulary.from_texts(["a"], min_count=0)
 
 
+def test_the_most_frequent_words_stay_in_the_order_of_their_appearance() -> None:
+    texts = ["rare twice a a", "b b twice late a"]
+    assert Vocabulary.from_texts(texts, most=7).words[4:] == ("twice", "a", "b")
+    assert Vocabulary.from_texts(texts, most=8).words[4:] == ("rare", "twice", "a", "b")
+    assert Vocabulary.from_texts(texts, min_count=3, most=8).words[4:] == ("a",)
+    assert Vocabulary.from_texts(texts, most=5) == Vocabulary.from_texts(texts, min_count=3)
+    with pytest.raises(VaelibError, match="max_vocabulary is 4"):
+        Vocabulary.from_texts(texts, most=4)
+
+
 def test_decode_stops_at_the_end_and_drops_markers() -> None:
     vocabulary = Vocabulary.from_texts(["a b"])
     assert vocabulary.decode(torch.tensor([1, 4, 3, 0, 5, 2, 4])) == ["a", "<unk>", "b"]

@@ -39,18 +39,31 @@ class Vocabulary:
         object.__setattr__(self, "_ids", ids)
 
     @classmethod
-    def from_texts(cls, texts: Iterable[str], min_count: int = 1) -> "Vocabulary":
-        """Count the words of whitespace-separated sentences; keep those seen `min_count` times.
+    def from_texts(
+        cls, texts: Iterable[str], min_count: int = 1, most: int | None = None
+    ) -> "Vocabulary":
+        """Count the words of whitespace-separated sentences; keep those seen often enough.
+
+        Args:
+            texts: The sentences.
+            min_count: Times a word must be seen.
+            most: Words to keep at most, the most frequent (the earlier where two are seen as
+                often), the four specials among them; None keeps all.
 
         Raises:
-            VaelibError: `min_count` is below 1.
+            VaelibError: `min_count` is below 1, or `most` leaves no word.
         """
         if min_count < 1:
             raise VaelibError(f"min_count is {min_count}: use 1 (keep every word) or more.")
+        if most is not None and most <= len(SPECIALS):
+            raise VaelibError(f"max_vocabulary is {most}: use {len(SPECIALS) + 1} or more.")
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(text.split())
-        kept = (word for word, n in counts.items() if n >= min_count and word not in SPECIALS)
+        kept = [word for word, n in counts.items() if n >= min_count and word not in SPECIALS]
+        if most is not None:
+            often = set(sorted(kept, key=counts.__getitem__, reverse=True)[: most - len(SPECIALS)])
+            kept = [word for word in kept if word in often]
         return cls((*SPECIALS, *kept))
 
     def __len__(self) -> int:
@@ -236,9 +249,9 @@ class Corpus:
 
     id: str
     title: str
-    train: Any
-    valid: Any
-    test: Any
+    train: Examples
+    valid: Examples
+    test: Examples
     vocabulary: Any
     stand_in: bool = False
     checksums: dict[str, str] = field(default_factory=dict)
@@ -246,7 +259,7 @@ class Corpus:
     holds: str = "text"
 
     @property
-    def splits(self) -> dict[str, Any]:
+    def splits(self) -> dict[str, Examples]:
         """The three splits by name."""
         return {"train": self.train, "valid": self.valid, "test": self.test}
 

@@ -141,6 +141,7 @@ def load(
     max_words: int = 2000,
     seed: int = 0,
     binarisation: str = "dynamic",
+    max_vocabulary: int | None = None,
 ) -> Corpus:
     """Load a data set by id, or a folder with train.txt, valid.txt and test.txt.
 
@@ -158,6 +159,8 @@ def load(
         max_words: Words a sentence may have; a longer one is an error.
         seed: Seed of the slices (not of a run).
         binarisation: Of grey training images: "dynamic" or "fixed".
+        max_vocabulary: Most words of the vocabulary, the most frequent of the training slice;
+            the others become `<unk>`. None keeps all.
 
     Returns:
         The corpus.
@@ -165,9 +168,9 @@ def load(
     Raises:
         VaelibError: Unknown id, files that are absent, corrupt or malformed, or a bad size.
     """
-    slicing = Slicing(train_size, valid_size, test_size, min_count, max_words, seed)
+    slicing = Slicing(train_size, valid_size, test_size, min_count, max_words, seed, max_vocabulary)
     for what, value in vars(slicing).items():
-        if value is not None or not what.endswith("_size"):
+        if value is not None or not what.endswith(("_size", "_vocabulary")):
             check_whole(what, value, 0 if what == "seed" else 1)
     data = check_data(name_or_path)
     if data not in DATASETS:

@@ -210,7 +210,7 @@ def build_pairs(
         indices = slice_indices(total, slicing.size(name), name, slicing.seed)
         kept[name] = texts[name].take(indices.tolist())
     words = [*kept["train"].posts, *kept["train"].responses]
-    vocabulary = Vocabulary.from_texts(words, slicing.min_count)
+    vocabulary = Vocabulary.from_texts(words, slicing.min_count, slicing.max_vocabulary)
     splits = {name: PairSplit.from_texts(kept[name], vocabulary) for name in SPLITS}
     return Corpus(
         id,

@@ -160,7 +160,10 @@ def label_ids(texts: Mapping[str, Texts], where: str) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Slicing:
-    """How much of a data set to take: sizes (None: all), word threshold, longest line, seed."""
+    """How much of a data set to take.
+
+    Sizes (None: all), word threshold, longest line, seed, largest vocabulary (None: all words).
+    """
 
     train_size: int | None = None
     valid_size: int | None = None
@@ -168,6 +171,7 @@ class Slicing:
     min_count: int = 1
     max_words: int = 2000
     seed: int = 0
+    max_vocabulary: int | None = None
 
     def size(self, split: str) -> int | None:
         """The size wanted of one split."""
@@ -195,7 +199,8 @@ def build_corpus(
         known_words: Words the vocabulary starts with, wherever they occur (with min_count 1).
 
     Raises:
-        VaelibError: A size or `min_count` is below 1, or the labels do not fit together.
+        VaelibError: A size, `min_count` or `max_vocabulary` is too small, or the labels do not
+            fit together.
     """
     classes = label_ids(texts, title)
     lines: dict[str, list[str]] = {}
@@ -206,7 +211,8 @@ def build_corpus(
         lines[name] = [split.lines[i] for i in kept]
         labels[name] = [classes[split.labels[i]] for i in kept] if split.labels else None
     known = [" ".join(known_words)] if slicing.min_count == 1 else []
-    vocabulary = Vocabulary.from_texts(known + lines["train"], slicing.min_count)
+    limits = (slicing.min_count, slicing.max_vocabulary)
+    vocabulary = Vocabulary.from_texts(known + lines["train"], *limits)
     splits = {name: Split.from_texts(lines[name], vocabulary, labels[name]) for name in SPLITS}
     return Corpus(
         id,

@@ -45,9 +45,9 @@ def bleu(hypotheses: Sentences, references: Sentences, order: int) -> float:
         )
     matched = total = 0
     for hypothesis, reference in zip(hypotheses, references, strict=True):
-        found = Counter(ngrams(hypothesis, order))
-        matched += (found & Counter(ngrams(reference, order))).total()
-        total += found.total()
+        found, known = (Counter(ngrams(text, order)) for text in (hypothesis, reference))
+        matched += sum(min(count, known[gram]) for gram, count in found.items() if gram in known)
+        total += max(0, len(hypothesis) - order + 1)
     if not matched:
         return 0.0
     return 100 * _brevity(_words(hypotheses), _words(references)) * matched / total

@@ -39,6 +39,7 @@ _DU, _MINE, _COUPLED = "Shen et al. 2021", "Qian and Cheung 2019", "Wu et al. 20
 # Numbers of samples, said here once: the estimators below are computed and described with them.
 MI_SAMPLES, BLEU_SAMPLES = 100, 10
 DISTINCT_SENTENCES, SELF_BLEU_SENTENCES = 3_200, 1_000
+PATH_POINTS = 6
 NGRAM_ORDER, NGRAM_SENTENCES = 5, {"smoke": 100, "laptop": 10_000, "paper": 100_000}
 _SIZES = ", ".join(f"{n:,} at {profile}" for profile, n in NGRAM_SENTENCES.items())
 PROBE_BUDGETS = (100, 500, 1_000, 2_000, 10_000)
@@ -222,8 +223,8 @@ for _spec in (
     MetricSpec(
         "gradients",
         "squared gradient norms at the encoder's vector of -log p(x|z), of the unweighted KL, of "
-        "the decoding signal over its own, and in training of the coupled path; dropout on, "
-        "one z per sentence",
+        "the decoding signal over its own, and where there is one of the coupled path; dropout "
+        "on, one z per sentence",
         "1",
         ">= 0",
         f"{_COUPLED}, Table 5 (T33)",
@@ -261,6 +262,16 @@ for _spec in (
         "Zhu et al. 2018",
         "text",
         "lower",
+    ),
+    MetricSpec(
+        "path_distinct",
+        f"different sentences among {PATH_POINTS} on the line between two posterior means, greedy; "
+        "mean over pairs of test sentences",
+        "sentences",
+        f"in [1, {PATH_POINTS}]",
+        f"{_MINE}, Section 5.4",
+        "text",
+        "none",
     ),
     MetricSpec(
         "forward_ppl",

@@ -15,6 +15,7 @@ from vaelib.distributions import (
     aggregated_log_prob,
     diagonal_normal,
     fresh_generator,
+    grouped_log_prob,
     pairwise_log_prob,
     rsample,
     take,
@@ -25,21 +26,28 @@ from vaelib.metrics.closed_form import check_posteriors
 EstimatorName = Literal["global", "in_batch", "skip_self", "aggregate_kl"]
 
 
-def _entropy_gap(q: Distribution, z: Tensor) -> Tensor:
-    """`-H[q_i] - log q(z_i)` `[B]`, the entropy in closed form."""
-    return -q.entropy() - aggregated_log_prob(q, z)
+Groups = Sequence[Tensor]
 
 
-def _skip_self(q: Distribution, z: Tensor) -> Tensor:
-    """`log q_i(z_i) - log mean_{j != i} q_j(z_i)` `[B]`."""
+def _entropy_gap(q: Distribution, z: Tensor, groups: Groups) -> Tensor:
+    """`-H[q_i] - log q(z_i)` `[B]`, the entropy in closed form, the mixture over i's group."""
+    return -q.entropy()[torch.cat([*groups])] - grouped_log_prob(q, z, groups)
+
+
+def _skip_self(q: Distribution, z: Tensor, groups: Groups) -> Tensor:
+    """`log q_i(z_i) - log mean_{j != i} q_j(z_i)` `[B]`, j in i's group."""
+    return torch.cat([_without_self(take(q, group), z[group]) for group in groups])
+
+
+def _without_self(q: Distribution, z: Tensor) -> Tensor:
     pairs = pairwise_log_prob(q, z)
     own = pairs.diagonal().clone()
     others = pairs.fill_diagonal_(-torch.inf).logsumexp(1)
     return own - others + math.log(len(z) - 1)
 
 
-def _aggregate_kl(q: Distribution, z: Tensor) -> Tensor:
-    """`KL(q_i || p) - (log q(z_i) - log p(z_i))` `[B]`."""
+def _aggregate_kl(q: Distribution, z: Tensor, groups: Groups) -> Tensor:
+    """`KL(q_i || p) - (log q(z_i) - log p(z_i))` `[B]`; all examples are one group."""
     if isinstance(q, VonMisesFisher):
         p: Distribution = HypersphericalUniform(q.dim, device=z.device, validate_args=False)
     else:
@@ -52,12 +60,12 @@ class _Estimator:
     """How one estimator works.
 
     Attributes:
-        per_example: `(posteriors, one sample of each)` to nats `[B]`.
+        per_example: `(posteriors, one sample of each, groups)` to nats `[B]`.
         batch_size: Published batch size; None works on the whole data set.
         least: Smallest batch that means anything; smaller ones are left out.
     """
 
-    per_example: Callable[[Distribution, Tensor], Tensor]
+    per_example: Callable[[Distribution, Tensor, Groups], Tensor]
     batch_size: int | None = None
     least: int = 1
 
@@ -157,12 +165,10 @@ def mutual_information_from(
     if samples < 1 or (batch_size is not None and batch_size < 1):
         raise VaelibError(f"samples={samples}, batch_size={batch_size}: give 1 or more.")
     groups = _groups(q, estimator, batch_size, batches)
-    parts = [take(q, group) for group in groups]
+    take(q, groups[0])  # refuses another family
     source, total = fresh_generator(generator), 0.0
     for _ in range(samples):
-        z = rsample(q, (), source)
-        pairs = zip(parts, groups, strict=True)
-        total += sum(float(chosen.per_example(part, z[group]).sum()) for part, group in pairs)
+        total += float(chosen.per_example(q, rsample(q, (), source), groups).sum())
     return total / samples / sum(len(group) for group in groups)
 
 

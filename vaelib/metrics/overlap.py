@@ -26,8 +26,12 @@ def distinct(sentences: Iterable[Sequence[Hashable]], n: int) -> float:
         0.5
     """
     check_order(n, "n")
-    grams = [gram for sentence in sentences for gram in ngrams(sentence, n)]
-    return len(set(grams)) / len(grams) if grams else 0.0
+    seen: set[tuple[Hashable, ...]] = set()
+    total = 0
+    for sentence in sentences:
+        seen.update(ngrams(sentence, n))
+        total += max(0, len(sentence) - n + 1)
+    return len(seen) / total if total else 0.0
 
 
 def check_order(n: int, name: str = "order") -> None:
@@ -42,7 +46,7 @@ def check_order(n: int, name: str = "order") -> None:
 
 def ngrams(tokens: Sequence[Hashable], n: int) -> Iterator[tuple[Hashable, ...]]:
     """The n-grams of a sentence in order; none where it is shorter."""
-    return zip(*(tokens[i:] for i in range(n)), strict=False)
+    return zip(*[tokens[i:] for i in range(n)], strict=False)
 
 
 def rouge_l(reference: Sequence[str], hypothesis: Sequence[str], variant: Variant = "lcs") -> float:

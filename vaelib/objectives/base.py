@@ -91,6 +91,10 @@ class Objective(nn.Module):
         self.regulariser = regulariser
         self.extras = nn.ModuleDict(extras)
 
+    def term(self, name: str) -> nn.Module | None:
+        """An extra term by name, or None where there is none of that name."""
+        return dict(self.extras.items()).get(name)
+
     def accepts(self, batch_size: int) -> bool:
         """Whether every term can use a training batch of this size."""
         terms = (self.regulariser, *self.extras.values())

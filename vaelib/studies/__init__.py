@@ -22,7 +22,7 @@ from vaelib.run import Run, key_of
 from vaelib.store import Entry, Store, default_store
 
 Panel = tuple[str, np.ndarray, np.ndarray]
-_RUN_KEYS = ("label", "family", "method", "sweep", "total_for_latent", "on")
+_RUN_KEYS = ("label", "family", "method", "sweep", "total_for_latent", "on", "only")
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,7 @@ def _expand(entry: dict[str, Any]) -> list[dict[str, Any]]:
                 "sweep": sweep,
                 "total_for_latent": entry.get("total_for_latent"),
                 "on": entry.get("on", {}),
+                "only": entry.get("only", []),
             }
         )
     return rows
@@ -194,18 +195,24 @@ class Study:
     def _planned(self) -> list[Planned]:
         rows: list[Planned] = []
         for data in self.data:
-            chosen = [r for r in grid(self.paper) if self._chosen(r["label"], data)]
+            rows_here = [r for r in grid(self.paper) if self._chosen(r, data)]
+            chosen = [{k: v for k, v in r.items() if k != "only"} for r in rows_here]
             given = self.settings.get("set", {}) | self.settings.get("on", {}).get(data, {})
             where = {"data": data, "profile": self.profile, "overrides": self.overrides}
             where |= {"given": given}
-            rows += [Planned(**row, **where, seed=s) for s in self.seeds for row in chosen]
+            once = self.settings.get("once", {}).get(data, [])
+            for place, seed in enumerate(self.seeds):
+                now = [row for row in chosen if not place or row["label"] not in once]
+                rows += [Planned(**row, **where, seed=seed) for row in now]
         return rows
 
-    def _chosen(self, label: str, data: str) -> bool:
-        """Whether a label is asked for by its name, or is the profile's and not left out."""
-        there = self.settings.get("labels", {}).get(data, "all")
+    def _chosen(self, row: dict[str, Any], data: str) -> bool:
+        """Whether a run is asked for by its name, or is the profile's and not left out."""
+        label, there = row["label"], self.settings.get("labels", {}).get(data, "all")
+        there = there if there == "all" else [*there, *self.settings.get("once", {}).get(data, [])]
         wanted = self.wanted is None or label in self.wanted
-        return label in self.asked or (wanted and (there == "all" or label in there))
+        here = there == "all" and (not row["only"] or data in row["only"])
+        return label in self.asked or (wanted and (here or (there != "all" and label in there)))
 
     @cached_property
     def _index(self) -> dict[str, list[Entry]]:
