@@ -82,14 +82,14 @@ def papers() -> list[str]:
 
 
 def declaration(paper: str) -> dict[str, Any]:
-    """A study file as read.
+    """A study file as read; `item` is empty where it names no table or figure.
 
     Raises:
         VaelibError: No such study.
     """
     name = check_name(paper, papers(), "study")
     text = resources.files("vaelib.studies").joinpath(f"{name}.toml").read_text("utf-8")
-    return tomllib.loads(text)
+    return {"item": []} | tomllib.loads(text)
 
 
 def grid(paper: str) -> list[dict[str, Any]]:
