@@ -149,7 +149,7 @@ def test_every_item_names_runs_of_the_grid(item: str) -> None:
 
 
 def test_unknown_names_are_refused_with_the_nearest_one() -> None:
-    assert papers() == ["dg_vae"]
+    assert papers() == ["across", "coupled_vae", "dg_vae", "du_vae", "vae_mine"]
     with pytest.raises(VaelibError, match="did you mean 'dg_vae'"):
         Study("dg-vae")
     with pytest.raises(VaelibError, match="did you mean 'laptop'"):
@@ -175,6 +175,36 @@ def test_one_data_set_and_one_seed_need_no_list(tmp_path: Path) -> None:
 def test_an_unknown_data_set_is_refused_with_the_known_ones() -> None:
     with pytest.raises(VaelibError, match="'grammarr': did you mean 'grammar'.* ptb"):
         study(data="grammarr")
+
+
+def test_some_runs_belong_to_some_data_and_some_to_one_seed(tmp_path: Path) -> None:
+    du = Study("du_vae", "laptop", store=Store(tmp_path))
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for plan in du.planned():
+        seeds.setdefault((plan.data, plan.label), []).append(plan.seed)
+    assert seeds["synthetic", "BN-VAE(1.0), 2-D"] == [0, 1, 2]
+    assert seeds["synthetic", "BN-VAE(1.2), 2-D"] == [0]  # of the grid, not the chosen one
+    assert not any(label.endswith("2-D") for data, label in seeds if data != "synthetic")
+    paper = Study("coupled_vae", "paper", store=Store(tmp_path)).planned()
+    assert {p.family for p in paper if p.data == "switchboard"} == {"dialogue"}
+    assert "dialogue" not in {p.family for p in paper if p.data != "switchboard"}
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "paper"])
+@pytest.mark.parametrize("name", papers())
+def test_every_planned_run_resolves_and_no_two_are_the_same(
+    name: str, profile: str, tmp_path: Path
+) -> None:
+    planned = Study(name, profile, store=Store(tmp_path)).planned()
+    places: dict[str, str] = {}
+    for plan in planned:
+        here = f"{plan.label} on {plan.data}"
+        assert places.setdefault(plan.config.question, here) == here
+    listed = Study(name, profile, store=Store(tmp_path)).settings.get("labels", {})
+    known = {row["label"] for row in grid(name)}
+    assert [
+        x for labels in listed.values() if labels != "all" for x in labels if x not in known
+    ] == []
 
 
 def test_a_label_asked_for_by_name_is_run_on_every_data_set() -> None:

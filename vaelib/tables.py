@@ -171,6 +171,8 @@ def verdicts(study: Study, item: str, toy: pd.DataFrame | None = None) -> pd.Dat
         A row a claim: claim, statement, and for each data set the verdict.
     """
     ids = [f"{study.paper}.{number}" for number in study.item(item).get("claims", [])]
+    if not ids:
+        return pd.DataFrame(columns=["claim", "statement"])
     where: dict[str, Any] = {"data": study.data, "seeds": study.seeds, "store": study.store}
     if study.wanted is not None:
         study = Study(study.paper, study.profile, **where, **study.overrides)

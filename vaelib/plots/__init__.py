@@ -4,6 +4,14 @@ Functions take result tables or arrays and return a `Picture`, a matplotlib figu
 show as SVG. Nothing goes through pyplot, so no global state is touched.
 """
 
+from vaelib.plots.bounds import (
+    alpha_curves,
+    bound_over_slope,
+    critic_estimates,
+    critic_traces,
+    gradient_bias,
+    perplexity_planes,
+)
 from vaelib.plots.curves import (
     aggregation_curve,
     interpolation_curves,
@@ -11,6 +19,7 @@ from vaelib.plots.curves import (
     tradeoff,
 )
 from vaelib.plots.images import image_grid
+from vaelib.plots.methods import ESTIMATORS, estimator_panels, method_dots, rate_distortion
 from vaelib.plots.posteriors import (
     activity,
     density_grid,
@@ -23,16 +32,26 @@ from vaelib.plots.training import history
 from vaelib.plots.verdicts import verdict_map
 
 __all__ = [
+    "ESTIMATORS",
     "Picture",
     "activity",
     "aggregation_curve",
+    "alpha_curves",
+    "bound_over_slope",
+    "critic_estimates",
+    "critic_traces",
     "density_grid",
     "dimension_panels",
+    "estimator_panels",
+    "gradient_bias",
     "history",
     "image_grid",
     "interpolation_curves",
     "likelihood_curves",
+    "method_dots",
+    "perplexity_planes",
     "posterior_panels",
+    "rate_distortion",
     "toy_snapshots",
     "tradeoff",
     "verdict_map",
