@@ -321,7 +321,7 @@ def test_train_anew_and_evaluate(
     code, out, err = vaelib("evaluate", first["key"][:8], "--json")
     assert code == 0, err
     assert json.loads(out) == first
-    assert first["metrics"][1]["bound"] == "<= D"
+    assert (first["metrics"][1]["bound"], first["metrics"][1]["why"]) == ("<= D = 4", "")
 
     code, out, err = vaelib("evaluate", first["folder"], "metrics=[nll_iw500]", "iw_samples=3")
     assert code == 0, err
@@ -361,6 +361,17 @@ def test_the_whole_table_is_computed_and_not_recorded(
     assert sorted((tmp_path / "runs").rglob("*")) == before, "nothing is recorded"
     next((tmp_path / "runs").rglob("model.safetensors")).unlink()
     assert "weights are not here" in vaelib("evaluate", first["key"], "--all")[2]
+
+
+def test_a_missing_value_is_explained(
+    vaelib: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAELIB_STORE", str(tmp_path / "runs"))
+    told = ("train", "vmf", "--data", "grammar", "--profile", "smoke", "epochs=1")
+    code, out, err = vaelib(*told, "metrics=[kl, au]")
+    assert code == 0, err
+    assert re.search(r"au +- +no Gaussian posterior +dimensions", out)
+    assert "why" not in vaelib(*told, "metrics=[kl]")[1]
 
 
 def test_evaluate_names_the_candidates(at: Path, made: Store, vaelib: Command) -> None:

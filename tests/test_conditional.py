@@ -277,9 +277,12 @@ def test_the_likelihood_of_a_cvae_is_met_by_sampling_from_its_prior() -> None:
 
 
 def test_parts_that_do_not_belong_together_are_refused() -> None:
-    with pytest.raises(VaelibError, match="needs the encoder pair_bigru and the posterior cond"):
+    with pytest.raises(VaelibError, match="posterior, which the backbone 'conditional' needs"):
         resolve("vae", data="pairs", posterior="linear_heads")
     decoder = ConditionalGRUDecoder(Shape(9, 5, 2, 3))
+    others = made().model.parts | {"posterior": nn.Identity()}
+    with pytest.raises(VaelibError, match="needs the encoder pair_bigru and the posterior cond"):
+        decoder.complete(others, None)
     with pytest.raises(VaelibError, match="not part of a model yet"):
         decoder(pairs(), torch.zeros(4, 3))
     with pytest.raises(VaelibError, match="must have an even width"):

@@ -168,3 +168,22 @@ def test_global_estimate_is_bounded(n: int, dim: int, seed: int) -> None:
     got = mutual_information(mu, logvar, generator=seeded(seed))
     assert got <= math.log(n) + noise + 1e-9
     assert got == mutual_information(mu, logvar, generator=seeded(seed))
+
+
+@pytest.mark.parametrize(("n", "dim"), [(200, 8), (100, 32)])
+def test_a_collapsed_model_has_noise_in_place_of_information(n: int, dim: int) -> None:
+    """-H + |z|^2 / 2 + const has variance D / 2 where all posteriors are the prior."""
+
+    def estimates(name: str) -> Tensor:
+        flat = torch.zeros(n, dim, dtype=torch.float64)
+        again = (seeded(100 + seed) for seed in range(400))
+        values = [mutual_information(flat, flat, estimator=name, generator=g) for g in again]
+        return torch.tensor(values)
+
+    noise = math.sqrt(dim / (2 * n))
+    for name in ("global", "in_batch"):
+        found = estimates(name)
+        assert float(found.std()) == pytest.approx(noise, rel=0.15)  # 400 draws: 3.5 % each
+        assert abs(float(found.mean())) < 4 * noise / math.sqrt(400)
+    for name in ("aggregate_kl", "skip_self"):  # their two terms share the sample
+        assert float(estimates(name).abs().max()) < 1e-9

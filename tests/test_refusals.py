@@ -1,14 +1,16 @@
 """Combinations that make no sense are refused in one sentence, before anything is written."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from vaelib.build import resolve
+from vaelib.build import PARTS, resolve
 from vaelib.errors import VaelibError
 from vaelib.run import run
 from vaelib.store import Store
+from vaelib.testing import usual_data
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,17 @@ from vaelib.store import Store
         ("vae", {"strategy": "multi_sample"}, "needs the regulariser 'importance_weighted'"),
         ("vae", {"strategy": "semi_amortized"}, "needs the regulariser 'refined_kl'"),
         ("prefb", {"pretrain": "foo"}, "unknown pretrain 'foo'"),
+        ("vmf", {"prior": "normal"}, "no KL from the posterior 'vmf' to the prior 'normal'"),
+        ("nf", {"strategy": "aggressive"}, "information, which is not known of .* 'planar'"),
+        ("nf", {"regulariser": "density_gap"}, "the posterior 'planar' has no mean and log var"),
+        ("bn", {"strategy": "after_warmup"}, "has nothing to switch on"),
+        ("vae", {"encoder": "resnet"}, "encoder 'resnet' reads images, and grammar holds text"),
+        ("vae", {"encoder": "pair_bigru"}, "encoder 'pair_bigru' reads pairs, and grammar holds"),
+        ("vae", {"decoder": "categorical"}, "'categorical' reads points, .* take lstm or "),
+        ("vae", {"posterior": "conditional"}, "'conditional' reads pairs, and grammar holds text"),
+        ("vae", {"binarisation": "fixed"}, "binarisation='fixed' is for images, and grammar holds"),
+        ("vae", {"batch_size": 1}, "batch_size=1 is below min_batch=2, so that every"),
+        ("vae", {"batch_size": 8, "min_batch": 9}, "batch_size=8 is below min_batch=9"),
     ],
 )
 def test_it_is_refused_and_leaves_nothing(
@@ -39,8 +52,82 @@ def test_it_is_refused_and_leaves_nothing(
     [
         ("bn", "pairs", "'bn' changes the posterior, which the backbone 'conditional' needs"),
         ("lm", "digits", "'lm' has a decoder of text, and digits holds images"),
+        ("cvae", "grammar", "'cvae' reads pairs, and grammar holds text; take another method, or"),
     ],
 )
 def test_a_method_for_other_data_is_refused(method: str, data: str, said: str) -> None:
     with pytest.raises(VaelibError, match=said):
         resolve(method, data=data, profile="smoke")
+
+
+def test_what_a_backbone_needs_is_kept() -> None:
+    """By the method, by hand, and by the first of two stages."""
+    for settings in ({"posterior": "iaf"}, {"strategy": "pretrained", "pretrain": "dae"}):
+        with pytest.raises(VaelibError, match="changes the posterior, which the backbone 'condit"):
+            resolve("cvae", data="pairs", profile="smoke", **settings)
+    made = resolve(
+        "vae",
+        data="pairs",
+        profile="smoke",
+        posterior="conditional",
+        pretrain="ae",
+        strategy="pretrained",
+    )
+    assert made.posterior == "conditional"
+    assert resolve("seq2seq", data="pairs", profile="smoke").posterior == "prior"
+
+
+def test_parts_that_read_nothing_go_with_all_data() -> None:
+    """So a PixelCNN can be trained without codes."""
+    alone = {"encoder": "none", "posterior": "prior", "backbone": "resnet"}
+    assert resolve("vae", data="digits", profile="smoke", **alone).decoder == "pixelcnn"
+
+
+def test_a_folder_of_ones_own_is_read_as_sentences(tmp_path: Path) -> None:
+    """Of pairs and images there are only the data sets that have an id."""
+    for name in ("train", "valid", "test"):
+        lines = [f"how was the {a} ?\tthe {a} was fine ." for a in ("food", "room", "staff")]
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines), "utf-8")
+    read = "folder .* is read as sentences"
+    for method, backbone in (("vae", "conditional"), ("vae", "conv"), ("vae", "resnet")):
+        with pytest.raises(VaelibError, match=f"{read}.* take lstm or gru"):
+            resolve(method, data=tmp_path, backbone=backbone)
+    with pytest.raises(VaelibError, match=f"'cvae' reads pairs, and the {read}.* another method"):
+        resolve("cvae", data=tmp_path)
+    with pytest.raises(VaelibError, match="line 1 starts with .* not a one-word label"):
+        run("vae", data=tmp_path, store=Store(tmp_path / "runs"), progress=False)
+
+
+def test_no_batch_to_train_on_is_explained_by_what_there_is(tmp_path: Path) -> None:
+    store, few = Store(tmp_path / "runs"), {"train_size": 4, "min_batch": 16, "profile": "smoke"}
+    with pytest.raises(VaelibError, match="fewer than 16 examples") as plain:
+        run("vae", data="grammar", store=store, progress=False, **few)
+    assert "aggregation" not in str(plain.value)
+    with pytest.raises(VaelibError, match="not divide into the groups .* smaller aggregation_size"):
+        run("dg", data="grammar", store=store, progress=False, profile="smoke", aggregation_size=64)
+
+
+# ---------------------------------------------------------------- every part in place of another
+
+# What torch and Python say of themselves, and no sentence of ours does.
+RAW = re.compile(
+    r"mat1|multiplied|Expected|Error\b|attribute|[Tt]ensors?\b|torch|No KL|dimensions? |sizes? of|"
+    r"running_mean|positional|must match|\bIndependent\b|FlowNormal|VonMisesFisher\b|NoneType|size="
+)
+PLAIN = ["vae", "nf", "vmf", "dae", "du", "dg", "coupled", "lm", "cvae", "seq2seq"]
+SWAPS = [(method, usual_data(method)) for method in PLAIN] + [("vae", "digits"), ("dg", "pairs")]
+
+
+@pytest.mark.parametrize(("method", "data"), SWAPS)
+def test_every_part_fits_or_is_refused_in_plain_words(method: str, data: str) -> None:
+    refused, raw = 0, []
+    for kind, registry in PARTS.items():
+        for name in registry:
+            try:
+                resolve(method, data=data, profile="smoke", **{kind: name})
+            except VaelibError as error:
+                refused += 1
+                said = str(error)
+                raw += [f"{kind}={name}: {said}"] if RAW.search(said) or said[-1] != "." else []
+    assert raw == []
+    assert refused

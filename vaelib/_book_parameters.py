@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vaelib.config import parse_literal, profiles
+from vaelib.config import profiles
 from vaelib.errors import VaelibError, check_name
+from vaelib.literals import parse_literal
 
 
 def extra(name: str) -> Any:

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from vaelib.config import parse_literal, profiles
+from vaelib.config import profiles
 from vaelib.errors import VaelibError, check_name
+from vaelib.literals import parse_literal
 
 runs_app = typer.Typer(help="The store: list it, clear it, export records.", rich_markup_mode=None)
 book_app = typer.Typer(help="Run notebooks; build, check and read the book.", rich_markup_mode=None)

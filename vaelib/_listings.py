@@ -1,5 +1,6 @@
 """The rows that the commands list, and how rows are printed: as a table or as JSON."""
 
+import math
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -121,16 +122,57 @@ def run_cells(rows: Iterable[Row]) -> list[Row]:
 
 
 def measured(run: Run) -> list[Row]:
-    """A run's whole metrics table, with what each column is."""
+    """A run's whole metrics table: what each column is, its bound here, why a value is missing."""
     rows, order = [], [*METRICS, ""]
+    config, size = run.config, run.provenance["test_size"]
     for name, value in run.metrics.items():
         spec = spec_of(name)
         base = spec.name if spec else ""
         about = {key: getattr(spec, key, "") for key in ("unit", "estimator", "bound", "paper")}
-        samples = _samples(base, run.config, run.provenance["test_size"])
-        row = {"name": name, "value": value, "samples": samples, **about}
-        rows.append((order.index(base), row))
+        about |= {key: _own(about[key], base, config, size) for key in ("estimator", "bound")}
+        row = {"name": name, "value": value, "samples": _samples(base, config, size), **about}
+        rows.append((order.index(base), row | {"why": _why(name, run) if spec else ""}))
     return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
+
+
+def _own(text: str, metric: str, config: Config, size: int) -> str:
+    """What the catalogue says about a metric, with the numbers of a run put in."""
+    batch, subset = min(config.batch_size, size), min(config.nll_size or size, size)
+    known = {"ln N": (math.log(size), size), "ln B": (math.log(batch), batch)}
+    for name, (value, count) in known.items():
+        text = text.replace(name, f"{name} = {value:.3f} for {name[-1]} = {count:,}")
+    noise = math.sqrt(config.latent_dim / (2 * size))
+    for name, own in (
+        ("<= D", f"<= D = {config.latent_dim}"),
+        ("sqrt(D / 2N)", f"sqrt(D / 2N) = {noise:.3f}"),
+        ("K samples", f"K = {config.iw_samples:,} samples"),
+        ("8 + 8 samples", f"{config.mixture_samples} + {config.mixture_samples} samples"),
+    ):
+        text = text.replace(name, own)
+    few = metric == "nll_iw500" and subset < size
+    return f"{text}: the first {subset:,} of {size:,}" if few and "same examples" in text else text
+
+
+_DENSITY = ("kl", "nll_elbo", "nll_iw500", "prior_ll", "post_ll")
+
+
+def _why(column: str, run: Run) -> str:
+    """Why a run has no value in a column; nothing where it has one."""
+    spec, values, holds = spec_of(column), run.metrics, BACKBONES[run.config.backbone].reads
+    if spec is None or math.isfinite(values[column]):
+        return ""
+    perplexity = spec.name.startswith("ppl_")
+    if spec.name == "probe":
+        return f"needs {int(column.partition('_')[2]):,} labelled training examples"
+    if holds == "images" and (spec.needs == "text" or perplexity):
+        return "images have no words"
+    if holds == "pairs" and spec.needs == "text":
+        return "only for single sentences"
+    if spec.needs == "posterior" and spec.name != "kl":
+        return "no Gaussian posterior"
+    if spec.name in _DENSITY or any(math.isnan(values.get(name, 0)) for name in _DENSITY):
+        return "the posterior has no density"
+    return "too large for a number" if perplexity else "no batch holds two sentences"
 
 
 ONE_CODE = ("mi_global", "mi_in_batch", "mi_aggregate_kl", "nll_elbo", "ppl_elbo", "distortion")

@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 # Imported for what they register.
 from vaelib import (  # noqa: F401
@@ -28,16 +28,16 @@ from vaelib import (  # noqa: F401
     strategies_warmup,
     twins,
 )
-from vaelib.backbones import BACKBONES, USUAL, Backbone
+from vaelib.backbones import BACKBONES, Backbone
 from vaelib.config import FIELDS, METRIC_SETS, Config, check_config, check_value, profile_values
 from vaelib.data import Corpus, load
 from vaelib.data.datasets import DATASETS, data_name
 from vaelib.decoders import DECODERS
 from vaelib.encoders import ENCODERS
 from vaelib.errors import VaelibError, check_name
+from vaelib.fits import Misfit, backbone_of, check_fit, rehearse
 from vaelib.layers import Completed, OwnStart, Shape, make_generator, uniform_init_
 from vaelib.model import VAE
-from vaelib.noise import has_density
 from vaelib.objectives import METHODS, TERMS, Objective, Recipe, Term
 from vaelib.posteriors import POSTERIORS
 from vaelib.priors import PRIORS
@@ -93,7 +93,8 @@ def resolve(
     base = {name: f.default for name, f in FIELDS.items() if name not in ("method", "data")}
     base["options"] = {}
     named = (entry.changes | overrides).get("backbone", "")
-    backbone = backbone_of(data, check_value("backbone", named, ""))
+    own = entry.name if entry.changes.get("backbone") == named != "" else ""
+    backbone = backbone_of(data, check_value("backbone", named, ""), own)
     mine = backbone.fields | backbone.options
     from_profile = profile_values(profile, data, backbone.name, mine, METHODS.canonical(method))
     fields = base | {k: v for k, v in from_profile.items() if k in FIELDS} | entry.changes
@@ -117,7 +118,8 @@ def resolve(
     fields["options"] = {k: check_value(k, wanted.get(k, v), v) for k, v in known.items()}
     for name, default in base.items():
         fields[name] = check_value(name, fields[name], default)
-    _check_fit(entry, backbone, data, parts(fields))
+    terms = [part for part in parts(fields) if issubclass(part, Term)]
+    check_fit(entry, backbone, fields, terms)
     fields["device"] = best_device(fields["device"])
     config = check_config(Config(**fields))
     _try(_tiny(config), *parts(config))
@@ -127,23 +129,6 @@ def resolve(
 def _metrics(named: Any) -> Any:
     """The metrics of a set, given its name; else what is given."""
     return METRIC_SETS.get(named, named) if isinstance(named, str) else named
-
-
-def backbone_of(data: str, name: str = "") -> Backbone:
-    """The backbone for a data set: the one asked for, or the usual one for what it holds.
-
-    Raises:
-        VaelibError: There is none of that name, or it reads something else.
-    """
-    holds = DATASETS[data].holds if data in DATASETS else "text"
-    backbone = BACKBONES[name or USUAL[holds]]
-    if backbone.reads != holds:
-        fitting = [b.name for b in BACKBONES.values() if b.reads == holds]
-        raise VaelibError(
-            f"the backbone {backbone.name!r} reads {backbone.reads}, and {data} holds {holds}; "
-            f"take {' or '.join(fitting)}, or other data."
-        )
-    return backbone
 
 
 def backbones_of(method: str) -> list[str]:
@@ -158,34 +143,6 @@ def backbones_of(method: str) -> list[str]:
     if entry.changes.keys() & {"encoder", "decoder"}:
         return [FIELDS["backbone"].default]
     return [b.name for b in BACKBONES.values() if _fits(b, entry)]
-
-
-def _check_fit(entry: Recipe, backbone: Backbone, data: str, chosen: Iterable[type]) -> None:
-    """Refuse what cannot go with a backbone and what it reads.
-
-    Raises:
-        VaelibError: A term needs other data, or the method changes what the backbone's parts need,
-            or brings a part for text where there is none; the message says which.
-    """
-    for part in chosen:
-        if issubclass(part, Term) and backbone.reads not in part.reads:
-            raise VaelibError(
-                f"the term {part.__name__} needs {' or '.join(part.reads)}, and {data} holds "
-                f"{backbone.reads}; take another method, or other data."
-            )
-    if "backbone" in entry.changes:
-        return
-    if kept := sorted(entry.changes.keys() & set(backbone.keeps)):
-        raise VaelibError(
-            f"{entry.name!r} changes the {kept[0]}, which the backbone {backbone.name!r} needs as "
-            f"it is for {data}; take another method, or other data."
-        )
-    own = entry.changes.keys() & {"encoder", "decoder"}
-    if own and backbone.reads != "text":
-        raise VaelibError(
-            f"{entry.name!r} has a {sorted(own)[0]} of text, and {data} holds {backbone.reads}; "
-            "take another method, or other data."
-        )
 
 
 def _fits(backbone: Backbone, entry: Recipe) -> bool:
@@ -205,23 +162,13 @@ def _tiny(config: Config) -> str:
     mine: dict[str, Any] = {name: getattr(config, name) for name in same}
     mine |= {"latent_dim": min(config.latent_dim, 2), "embedding_dim": 4, "hidden_dim": 8}
     mine["min_batch"] = min(config.min_batch, 2)
+    if config.options.get("svi_steps", 0) > 1:  # each takes as long as all else together
+        mine["options"] = config.options | {"svi_steps": 1}
     if config.hidden_dim == 2 * config.latent_dim:  # what the split posterior asks for
         mine["hidden_dim"] = 2 * mine["latent_dim"]
     stands_for = config.data if config.data in DATASETS or config.data == "toy" else "text"
     tiny = Config(config.method, stands_for, **mine)
     return json.dumps(tiny.to_dict(), sort_keys=True)
-
-
-def _tiny_batch(data: str) -> Tensor:
-    """Two examples of what a data set holds."""
-    holds = DATASETS[data].holds if data in DATASETS else "text"
-    if holds == "images":
-        noise = torch.Generator().manual_seed(0)
-        return torch.rand(2, DATASETS[data].pixels, generator=noise).round()
-    x = torch.tensor([[1, 3, 2], [1, 4, 2]])
-    if holds == "pairs":
-        return torch.cat([x, x], dim=1)
-    return x[:, 1] if data == "toy" else x
 
 
 def _known_options(fields: dict[str, Any]) -> dict[str, Any]:
@@ -234,40 +181,26 @@ def _known_options(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _try(config: str, *_: type) -> None:
+def _try(config: str, *chosen: type) -> None:
     """Let the parts meet two tiny examples, so that what cannot work is refused before any work.
 
     Args:
         config: A config as JSON, of tiny sizes.
-        _: The classes of its parts, so that each is tried.
+        chosen: The classes of its parts, so that each is tried.
 
     Raises:
         VaelibError: A part refuses its options, or the parts do not fit together.
     """
-    tiny, why = Config.from_dict(json.loads(config)), ""
-    x = _tiny_batch(tiny.data)
-    noise = torch.Generator().manual_seed(0)
+    tiny = Config.from_dict(json.loads(config))
     try:
-        built = build(tiny, x.shape[1] if x.is_floating_point() else 5)
-        alone = tiny.min_batch < 2 and built.objective.accepts(1)
-        for batch in (x, x[:1]) if alone else (x,):
-            outputs = built.model(batch, noise)
-            loss, _values = built.objective(outputs, built.schedule.final, noise)
-            if tiny.select == "nll" and not has_density(outputs.q):
-                raise VaelibError(
-                    f"select='nll': the posterior {tiny.posterior!r} has no density, so its NLL is "
-                    "infinite; take select='distortion'."
-                )
-            why = why or ("" if loss.isfinite() else "the loss is not finite")
-    except VaelibError:
-        raise
-    except Exception as error:  # whatever torch says where shapes or families do not fit
-        why = " ".join(str(error).split())
-    if why:
+        rehearse(tiny, build)
+    except Misfit as misfit:
+        own = any(part.__module__.split(".")[0] != __package__ for part in chosen)
+        why = f"{misfit}: {misfit.__cause__}" if own and misfit.__cause__ else misfit
         raise VaelibError(
-            f"{tiny.method!r} cannot be trained with {_changed(tiny)} ({why}); take parts that fit "
-            "together, as `vaelib methods` lists them, and less extreme values."
-        )
+            f"{tiny.method!r} cannot be trained with {_changed(tiny)} ({why}); take parts that "
+            "fit together, as `vaelib methods` lists them, and less extreme values."
+        ) from misfit
 
 
 def _changed_parts(fields: dict[str, Any]) -> str:

@@ -106,6 +106,8 @@ def _print_run(run: "Run", as_json: bool, columns: Sequence[str]) -> None:
     from vaelib import _listings
 
     rows, folder = _listings.measured(run), run.entry.folder
+    if any(row["why"] for row in rows):
+        columns = [*columns[:2], "why", *columns[2:]]
     about = {"key": str(run.entry.key), "folder": folder and str(folder), "stale": run.stale}
     if as_json:
         _listings.print_json({**about, "config": run.config.to_dict(), "metrics": rows})

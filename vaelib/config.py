@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import re
 import sys
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -252,10 +251,6 @@ _WHOLE = {  # whole numbers: the least and the most
 _WANTED = {bool: "true or false", int: "a whole number", float: "a finite number"}
 _WANTED |= {str: "a text", tuple: "a list of names"}
 _FRACTIONS = ("dropout_in", "dropout_out", "init_range", "embedding_range", "lr_factor")
-_DIGITS = re.compile(r"[-+]?\d{1,400}")
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
-_COMMA = re.compile(r""",(?=(?:[^'"]|'[^']*'|"[^"]*")*$)""")  # none inside quotes
-_WORDS = {"true": True, "false": False, "null": None, "~": None}
 
 
 @cache
@@ -358,6 +353,12 @@ def check_config(config: Config) -> Config:
     for name, (least, most) in _WHOLE.items():
         if getattr(config, name) is not None:
             check_whole(name, getattr(config, name), least, most)
+    if config.batch_size < config.min_batch:
+        raise VaelibError(
+            f"batch_size={config.batch_size} is below min_batch={config.min_batch}, so that every "
+            "training batch would be skipped; give more examples a batch, or a smaller min_batch "
+            "where the method can learn from so few at a time."
+        )
     for name in ("lr", "clip"):
         if not 0 < getattr(config, name) < float("inf"):
             raise VaelibError(f"{name}={getattr(config, name)!r} must be positive and finite.")
@@ -367,41 +368,7 @@ def check_config(config: Config) -> Config:
     return config
 
 
-# ---------------------------------------------------------------- values as a reader gives them
-
-
 def listed(value: Any) -> list[Any]:
     """One value or several, as a list: a text, a path or a number is one value."""
     one = isinstance(value, str | os.PathLike) or not isinstance(value, Iterable)
     return [value] if one else list(value)
-
-
-def parse_literal(text: str) -> Any:
-    """A value as written in YAML: true, 3, 1e-3, [0, 1], null, "text" or text.
-
-    Example:
-        >>> parse_literal("[0, 1e-3, 'a, b']"), parse_literal("false"), parse_literal("'3'")
-        ([0, 0.001, 'a, b'], False, '3')
-
-    Raises:
-        VaelibError: A list or a quoted text does not end.
-    """
-    text = text.strip()
-    if text.lower() in _WORDS:
-        return _WORDS[text.lower()]
-    if _DIGITS.fullmatch(text):
-        return int(text)
-    if _NUMBER.fullmatch(text):
-        return float(text)
-    if text[:1] in ("'", '"', "["):
-        if len(text) < 2 or text[-1] != text[0].replace("[", "]"):
-            raise VaelibError(
-                f"cannot read the value {text}: it begins with {text[0]} and does not end so."
-            )
-        inside = text[1:-1]
-        return inside if text[0] != "[" else [parse_literal(part) for part in _split(inside)]
-    return text
-
-
-def _split(inside: str) -> list[str]:
-    return _COMMA.split(inside) if inside.strip() else []

@@ -9,7 +9,7 @@ import platform
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +21,12 @@ import torch
 from tqdm import tqdm
 
 from vaelib import store as files
+from vaelib import writing
 from vaelib.build import Built, build, load_data, parts, resolve
 from vaelib.config import Config
 from vaelib.data import DATASETS, Corpus
 from vaelib.data.datasets import check_data, code_of
 from vaelib.digest import code_digest
-from vaelib.distributions import rsample
 from vaelib.errors import VaelibError
 from vaelib.evaluate import MEASURES, Pass, evaluate
 from vaelib.model import VAE
@@ -152,29 +152,53 @@ class Run:
         made = build(replace(self.config, device="cpu"), len(self.corpus.vocabulary))
         return load_weights(made, path, _FRESH)
 
-    def generate(self, n: int, seed: int = 0) -> list[str]:
-        """n greedy sentences from the prior."""
-        written = self.model().generate(n, torch.Generator().manual_seed(seed))
-        return [" ".join(self.corpus.vocabulary.decode(s)) for s in written]
+    def example(self, number: int) -> str:
+        """A test example as a text: a sentence, `post<TAB>response`, or pixels 0 and 1.
 
-    def interpolate(
-        self, a: str, b: str, steps: int = 6, sample_seed: int | None = None
+        Raises:
+            VaelibError: The test split has no example of that number.
+        """
+        return writing.text_of(self.corpus, number)
+
+    def generate(
+        self,
+        n: int | None = None,
+        seed: int = 0,
+        *,
+        posts: Sequence[str] | None = None,
+        sample_words: bool | None = None,
     ) -> list[str]:
-        """`steps` greedy sentences between two sentences of your own (T12).
+        """Texts written for codes of the prior; an image is its P pixels 0 and 1, line by line.
 
         Args:
-            a, b: The sentences, words separated by spaces.
-            steps: Points from a (first) to b (last).
-            sample_seed: Walk between samples of the posteriors, drawn with this seed, instead of
-                between their means.
+            n: How many. Of pairs, responses to the first n test posts.
+            seed: Of the codes, and of the words where they are drawn.
+            posts: Of pairs, posts of your own in place of n; each gets a response.
+            sample_words: Draw every word or pixel instead of taking the likeliest; None does so
+                only for a language model, which has no codes to make its sentences differ.
+
+        Raises:
+            VaelibError: n or the posts do not fit the data, or only the record is here.
         """
-        words, model = self.corpus.vocabulary, self.model()
-        ends = [torch.tensor([words.encode(s.split(), markers=True)]) for s in (a, b)]
-        q = [model.encode(end) for end in ends]
-        generator = None if sample_seed is None else torch.Generator().manual_seed(sample_seed)
-        first, last = (e.mode if generator is None else rsample(e, (), generator) for e in q)
-        written = model.walk(first, last, steps)[:, 0]
-        return [" ".join(words.decode(s)) for s in written]
+        noise = torch.Generator().manual_seed(seed)
+        return writing.generate(self.model(), self.corpus, n, posts, sample_words, noise)
+
+    def interpolate(
+        self, a: str | int, b: str | int, steps: int = 6, sample_seed: int | None = None
+    ) -> list[str]:
+        """`steps` texts, likeliest words, on the way from one example to another (T12).
+
+        Args:
+            a, b: Texts of your own as `example` writes them, or numbers of test examples. Of
+                pairs, all responses answer the post of a.
+            steps: Points from a (first) to b (last).
+            sample_seed: Walk between samples of the posteriors, drawn with this seed, not means.
+
+        Raises:
+            VaelibError: An end is no such text or number, or the model has no codes.
+        """
+        noise = None if sample_seed is None else torch.Generator().manual_seed(sample_seed)
+        return writing.interpolate(self.model(), self.corpus, (a, b), steps, noise)
 
 
 def run(

@@ -6,8 +6,10 @@ A part of your own passes when these raise nothing, e.g. in your tests:
 >>> check_term("free_bits", target=2.0)
 """
 
+import contextlib
+import inspect
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +19,18 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, kl_divergence
 
 from vaelib.backbones import BACKBONES
-from vaelib.build import Built, build, complete, load_data, resolve
+from vaelib.build import PARTS, Built, build, complete, load_data, resolve
 from vaelib.config import Config
 from vaelib.data import Corpus
-from vaelib.decoders import DECODERS, LSTMDecoder
+from vaelib.decoders import DECODERS
 from vaelib.distributions import rsample
-from vaelib.encoders import ENCODERS, LSTMEncoder, NoisyEncoder
+from vaelib.encoders import ENCODERS, NoisyEncoder
+from vaelib.fits import reads_of
 from vaelib.flows import FlowNormal
 from vaelib.layers import Shape, make_generator, uniform_init_
 from vaelib.model import VAE, Outputs
 from vaelib.objectives import METHODS, TERMS, Term
-from vaelib.posteriors import POSTERIORS, GaussianPosterior
+from vaelib.posteriors import POSTERIORS
 from vaelib.priors import PRIORS
 from vaelib.run import run_config
 from vaelib.sphere import VonMisesFisher
@@ -53,6 +56,15 @@ def sentences(size: int = SIZE, length: int = LENGTH, vocab_size: int = 12) -> T
     )
     words[:, 0], words[:, -1] = 1, 2
     return words
+
+
+def examples(reads: str = "text") -> Tensor:
+    """Eight examples of what a part reads: text, pairs, images of 64 pixels, or points."""
+    if reads == "images":
+        return torch.rand(SIZE, 64, generator=make_generator(0, "testing/pixels")).round()
+    if reads == "pairs":
+        return torch.cat([sentences(length=LENGTH - 1), sentences()], dim=1)
+    return torch.arange(SIZE) if reads == "points" else sentences()
 
 
 def shape_for(x: Tensor) -> Shape:
@@ -83,22 +95,70 @@ def _twice(call: Callable[[torch.Generator], Tensor], what: str) -> Tensor:
     return first
 
 
-_TINY: dict[str, Callable[[], nn.Module]] = {
-    "encoder": lambda: LSTMEncoder(SHAPE),
-    "posterior": lambda: GaussianPosterior(8, SHAPE),
-    "prior": lambda: PRIORS["normal"](SHAPE),
-    "decoder": lambda: LSTMDecoder(SHAPE),
+_TINY = {  # the parts that a term is checked with, by what it reads
+    "text": {"encoder": "lstm", "decoder": "lstm"},
+    "images": {"encoder": "conv", "decoder": "conv"},
+    "pairs": {
+        "encoder": "pair_bigru",
+        "posterior": "conditional",
+        "decoder": "conditional_gru",
+    },
 }
 
 
-def _tiny_model() -> VAE:
-    model = VAE(*(make() for make in _TINY.values()))
+def _tiny_model(reads: str, term: Callable[[Shape], Term]) -> tuple[VAE, Term]:
+    """A model of what a term reads, and the term, which may use parts of it."""
+    names = {"posterior": "gaussian", "prior": "normal"} | _TINY[reads]
+    shape = shape_for(examples(reads))
+    encoder = ENCODERS[names["encoder"]](shape)
+
+    def make(kind: str) -> nn.Module:
+        inputs = (encoder.output_dim,) if kind == "posterior" else ()
+        return PARTS[kind][names[kind]](*inputs, shape)
+
+    model = VAE(encoder, *(make(kind) for kind in ("posterior", "prior", "decoder")))
+    made = term(shape)
+    complete(model.parts, [made], make)
     uniform_init_(model, 1.5, 1.5, make_generator(0, "testing/init"))
-    return model
+    return model, made
+
+
+def _make(part: Callable[..., Any], what: str, *sizes: Any, **options: Any) -> Any:
+    """Call a part's constructor as `vaelib.build.build` does."""
+    signature = inspect.signature(part)
+    places = [p for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    fault = "" if len(places) >= len(sizes) else f"this one takes {signature}"
+    try:
+        signature.bind(*sizes, **options)
+    except TypeError as error:
+        fault = str(error)
+    if fault:
+        asked = "`in_features` and `shape`" if len(sizes) > 1 else "`shape`"
+        raise AssertionError(
+            f"{what}: the constructor must take {asked}, and options as keyword-only arguments "
+            f"with defaults; {fault}"
+        )
+    return part(*sizes, **options)
+
+
+@contextlib.contextmanager
+def _reading(what: str, told: str) -> Iterator[None]:
+    """Say what a part was given, where it cannot read that."""
+    try:
+        yield
+    except AssertionError:
+        raise
+    except Exception as error:
+        raise AssertionError(
+            f"{what}: it fails on {told}: {error}; where it reads something else, its class says "
+            'so, as in `reads = "images"`, or the check is given a batch x'
+        ) from error
 
 
 def check_term(name_or_class: str | type[Term], **options: Any) -> None:
     """Check a term: finite, of its scope's shape, differentiable, free of hidden state.
+
+    It meets a model of text; of images or pairs, where its `reads` has no text.
 
     Args:
         name_or_class: A registered term, or a class.
@@ -109,8 +169,9 @@ def check_term(name_or_class: str | type[Term], **options: Any) -> None:
     """
     what = f"term {name_or_class!r}"
     part = TERMS[name_or_class] if isinstance(name_or_class, str) else name_or_class
-    term, model, x = part(SHAPE, **options), _tiny_model(), sentences()
-    complete(model.parts, [term], lambda name: _TINY[name]())
+    reads = next((kind for kind in _TINY if kind in part.reads), "text")
+    x = examples(reads)
+    model, term = _tiny_model(reads, lambda shape: _make(part, what, shape, **options))
 
     def value(generator: torch.Generator) -> Tensor:
         return term(model(x, generator), generator)
@@ -140,7 +201,7 @@ def check_posterior(name_or_class: str | type[nn.Module], **options: Any) -> Non
     """
     what = f"posterior family {name_or_class!r}"
     part = POSTERIORS[name_or_class] if isinstance(name_or_class, str) else name_or_class
-    posterior = part(2 * SHAPE.latent_dim, SHAPE, **options)
+    posterior = _make(part, what, 2 * SHAPE.latent_dim, SHAPE, **options)
     noise = make_generator(0, "testing/features")
     h = torch.randn(SIZE, 2 * SHAPE.latent_dim, generator=noise, requires_grad=True)
     q: Distribution = posterior(h)
@@ -172,7 +233,8 @@ def check_encoder(
 
     Args:
         name_or_class: A registered encoder, or a class.
-        x: A batch; None takes sentences `[B, T]`.
+        x: A batch; None takes examples of what the part reads: what backbones with it or with its
+            relatives read, or what its class says, `reads = "images"`; else text.
         options: Its options.
 
     Raises:
@@ -180,12 +242,14 @@ def check_encoder(
     """
     what = f"encoder {name_or_class!r}"
     part = ENCODERS[name_or_class] if isinstance(name_or_class, str) else name_or_class
-    x = sentences() if x is None else x
-    encoder = part(shape_for(x), **options)
-    if isinstance(encoder, NoisyEncoder):
-        _twice(lambda generator: encoder.train()(x, generator), what)
-    encoder.eval()
-    h = _twice(lambda _: encoder(x), what)
+    reads = reads_of("encoder", part)
+    told, x = ("this batch", x) if x is not None else (reads or "text", examples(reads))
+    encoder = _make(part, what, shape_for(x), **options)
+    with _reading(what, told):
+        if isinstance(encoder, NoisyEncoder):
+            _twice(lambda generator: encoder.train()(x, generator), what)
+        encoder.eval()
+        h = _twice(lambda _: encoder(x), what)
     wanted = (len(x), encoder.output_dim)
     _require(h.shape == wanted, f"{what}: shape {tuple(h.shape)}, not {wanted}")
     alone = encoder(x[:1])
@@ -201,7 +265,8 @@ def check_decoder(
 
     Args:
         name_or_class: A registered decoder, or a class.
-        x: A batch; None takes sentences `[B, T]`.
+        x: A batch; None takes examples of what the part reads: what backbones with it or with its
+            relatives read, or what its class says, `reads = "images"`; else text.
         options: Its options.
 
     Raises:
@@ -209,11 +274,13 @@ def check_decoder(
     """
     what = f"decoder {name_or_class!r}"
     part = DECODERS[name_or_class] if isinstance(name_or_class, str) else name_or_class
-    x = sentences() if x is None else x
-    decoder = part(shape_for(x), **options)
+    reads = reads_of("decoder", part)
+    told, x = ("this batch", x) if x is not None else (reads or "text", examples(reads))
+    decoder = _make(part, what, shape_for(x), **options)
     z = torch.randn(2 * len(x), SHAPE.latent_dim, generator=make_generator(0, "testing/codes"))
     z.requires_grad_()
-    _twice(lambda generator: decoder.train()(x, z, generator), what)
+    with _reading(what, told):
+        _twice(lambda generator: decoder.train()(x, z, generator), what)
     log_px = _twice(lambda generator: decoder.eval()(x, z, generator), what)
     _require(log_px.shape == (len(z),), f"{what}: shape {tuple(log_px.shape)}, not {(len(z),)}")
     _require(bool((log_px <= 0).all()), f"{what}: a log-likelihood is positive")

@@ -125,8 +125,13 @@ class Training:
         if not kept:
             raise VaelibError(
                 f"no training batch can be used: all {len(batches)} hold fewer than {least} "
-                "sentences of one length, or a number the aggregation size does not divide; use "
-                "more data or a smaller aggregation size."
+                "examples of one length"
+                + (
+                    "; use more data or a smaller min_batch."
+                    if objective.accepts(1)
+                    else ", or a number that does not divide into the groups of a term; use more "
+                    "data or a smaller aggregation_size."
+                )
             )
         return kept
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from vaelib.claims import dg_vae
+from vaelib.claims import coupled_vae, dg_vae, du_vae, vae_mine
 from vaelib.claims.evidence import Check, Claim, Evidence
 from vaelib.claims.verdicts import Verdict, worst
 from vaelib.config import profiles
@@ -19,7 +19,12 @@ from vaelib.data import DATASETS
 from vaelib.errors import VaelibError, check_name
 
 # A paper's module offers CLAIMS, PUBLISHED_DATA and published_results().
-PAPERS: dict[str, ModuleType] = {"dg_vae": dg_vae}
+PAPERS: dict[str, ModuleType] = {
+    "dg_vae": dg_vae,
+    "du_vae": du_vae,
+    "vae_mine": vae_mine,
+    "coupled_vae": coupled_vae,
+}
 COLUMNS = (
     *("id", "paper", "statement", "source", "profile", "data", "published", "obtained"),
     *("interval", "tolerance", "verdict", "note", "page"),

@@ -12,14 +12,21 @@ from vaelib.plots.bounds import (
     gradient_bias,
     perplexity_planes,
 )
+from vaelib.plots.coupled import gradient_dynamics, twin_dots, two_paths, weight_curves
 from vaelib.plots.curves import (
     aggregation_curve,
     interpolation_curves,
     likelihood_curves,
     tradeoff,
 )
+from vaelib.plots.diversity import (
+    component_panels,
+    probe_curves,
+    proposition_curves,
+    setting_maps,
+    training_curves,
+)
 from vaelib.plots.images import image_grid
-from vaelib.plots.methods import ESTIMATORS, estimator_panels, method_dots, rate_distortion
 from vaelib.plots.posteriors import (
     activity,
     density_grid,
@@ -32,27 +39,32 @@ from vaelib.plots.training import history
 from vaelib.plots.verdicts import verdict_map
 
 __all__ = [
-    "ESTIMATORS",
     "Picture",
     "activity",
     "aggregation_curve",
     "alpha_curves",
     "bound_over_slope",
+    "component_panels",
     "critic_estimates",
     "critic_traces",
     "density_grid",
     "dimension_panels",
-    "estimator_panels",
     "gradient_bias",
+    "gradient_dynamics",
     "history",
     "image_grid",
     "interpolation_curves",
     "likelihood_curves",
-    "method_dots",
     "perplexity_planes",
     "posterior_panels",
-    "rate_distortion",
+    "probe_curves",
+    "proposition_curves",
+    "setting_maps",
     "toy_snapshots",
     "tradeoff",
+    "training_curves",
+    "twin_dots",
+    "two_paths",
     "verdict_map",
+    "weight_curves",
 ]

@@ -32,11 +32,13 @@ _COLUMNS = ("posterior", "code", "mlp", "signal", "decoder", "loss")
 _PATHS = {
     "": (
         style.BLUE,
-        ("posterior\nμ, σ", "code\nz ~ q(z|x)", "MLP", "signal\nh", "decoder", "L rec"),
+        r"posterior: $\mu, \sigma$ > code: $z \sim q(z|x)$ > MLP > signal: $h$ > decoder"
+        r" > $L_{rec}$",
     ),
     "c": (
         style.ORANGE,
-        ("posterior ᶜ\nμᶜ", "code\nzᶜ = μᶜ", "MLP ᶜ", "signal\nhᶜ", "decoder ᶜ", "L rec ᶜ"),
+        r"posterior$^c$: $\mu^c$ > code: $z^c = \mu^c$ > MLP$^c$ > signal: $h^c$ > decoder$^c$"
+        r" > $L^c_{rec}$",
     ),
 }
 
@@ -48,39 +50,46 @@ def two_paths(post: bool = False) -> Picture:
     Args:
         post: Draw the conditional model, where a post reaches posteriors, prior and signals.
     """
-    figure = style.picture(3.9 if post else 2.7)
+    figure = style.picture(4.2 if post else 2.7)
     axes = figure.subplots()
     axes.set_axis_off()
-    axes.set(xlim=(-0.6, 9.4), ylim=(-1.7 if post else -0.6, 3.0))
+    axes.set(xlim=(-0.6, 9.4), ylim=(-2.25 if post else -0.6, 3.0))
     heights = {"": 0.0, "c": 2.5}
     at: dict[str, Place] = {"x": (0.0, 1.25), "e": (1.25, 1.25)}
-    _box(axes, at["x"], "response\nx" if post else "text\nx", style.INK)
-    _box(axes, at["e"], "encoder\ne", style.GREEN)
+    _box(axes, at["x"], "response\n$x$" if post else "text\n$x$", style.INK)
+    _box(axes, at["e"], "encoder\n$e$", style.GREEN)
     _arrow(axes, at["x"], at["e"], style.INK)
     for end, (color, words) in _PATHS.items():
         names = [name + end for name in _COLUMNS]
         at |= {name: (1.25 * (i + 2), heights[end]) for i, name in enumerate(names)}
-        for name, text in zip(names, words, strict=True):
-            _box(axes, at[name], text, color)
+        for name, text in zip(names, words.split(" > "), strict=True):
+            _box(axes, at[name], text.replace(": ", "\n"), color)
         for a, b in pairwise(["e", *names]):
             _arrow(axes, at[a], at[b], color)
     _arrow(axes, at["signalc"], at["signal"], style.PINK, "--")
-    axes.text(at["signal"][0] + 0.12, 1.25, "L match:\nh follows hᶜ", va="center", color=style.INK)
+    axes.text(
+        at["signal"][0] + 0.12,
+        1.25,
+        "$L_{match}$:\n$h$ follows $h^c$",
+        va="center",
+        color=style.INK,
+    )
     if post:
         _add_post(axes, at)
     else:
-        axes.text(at["code"][0], -0.55, "L reg", ha="center", color=style.INK)
+        axes.text(at["code"][0], -0.55, "$L_{reg}$", ha="center", color=style.INK)
     return figure
 
 
 def _add_post(axes: Axes, at: dict[str, Place]) -> None:
-    words = {"y": "post\ny", "ey": "encoder\nof posts", "prior": "prior\np(z|y)", "r": "r(y)"}
-    at |= {name: (1.25 * i, -1.3) for name, i in zip(words, (0, 1, 3, 5), strict=True)}
+    """The post: read by both posteriors and the prior, and a part of both signals."""
+    at |= {"y": (0.0, -1.5), "ey": (1.25, -1.5), "prior": (3.75, -1.15), "r": (6.25, -1.85)}
+    words = {"y": "post\n$y$", "ey": "encoder\nof posts", "prior": "prior\n$p(z|y)$", "r": "$r(y)$"}
     for name, text in words.items():
         _box(axes, at[name], text, style.INK)
-    for a, b in (("y", "ey"), ("ey", "prior"), ("prior", "r")):
+    for a, b in (("y", "ey"), ("ey", "posterior"), ("ey", "prior"), ("ey", "r")):
         _arrow(axes, at[a], at[b], style.INK)
-    for a, b in (("ey", "posterior"), ("prior", "code"), ("r", "signal")):
+    for a, b in (("prior", "code"), ("r", "signal")):
         _arrow(axes, at[a], at[b], style.INK)
 
 
@@ -136,9 +145,14 @@ def twin_dots(
             axes.set_title(NAMES.get(metric, metric))
             axes.tick_params(labelleft=axes is row[0])
         row[0].set_ylabel(name)
-    spread = style.seeds_text(pd.concat([tables[n] for n in shown if not n.endswith("(printed)")]))
-    style.footnote(figure, f"coupled less alone; {spread}")
+    style.footnote(figure, f"coupled less alone; {_spread({n: tables[n] for n in shown})}")
     return figure
+
+
+def _spread(tables: Tables) -> str:
+    """What the bars of the obtained results are."""
+    ours = [table for name, table in tables.items() if not name.endswith("(printed)")]
+    return style.seeds_text(pd.concat(ours)) if ours else "as printed"
 
 
 def _dots(axes: Axes, changes: pd.DataFrame, bases: list[str], color: str) -> None:
@@ -147,9 +161,9 @@ def _dots(axes: Axes, changes: pd.DataFrame, bases: list[str], color: str) -> No
     bars = stats["half"].to_numpy() if stats["half"].fillna(0).any() else None
     axes.errorbar(stats["mean"], places, xerr=bars, fmt="o", color=color, elinewidth=1)
     axes.axvline(0, color=style.INK, linewidth=0.9)
-    axes.set_yticks(places, [style.pretty(base) for base in bases])
+    axes.set_yticks(places, [base.replace("beta", "β") for base in bases])
     axes.set_ylim(len(bases) - 0.5, -0.5)
-    axes.locator_params(axis="x", nbins=4)
+    axes.locator_params(axis="x", nbins=3)
 
 
 # ---- Gradients while training -----------------------------------------------------------------
@@ -168,7 +182,7 @@ _LOOKS = {
     "VAE": style.LOOKS["VAE"],
     "Coupled-VAE(lambda_m=10)": Look(style.GREEN, "D"),
 }
-_SHORT = {"Coupled-VAE(lambda_m=10)": "Coupled-VAE, λm = 10"}
+_SHORT = {"Coupled-VAE(lambda_m=10)": "Coupled-VAE, $\\lambda_m$ = 10"}
 
 
 @styled
@@ -197,7 +211,8 @@ def gradient_dynamics(followed: pd.DataFrame) -> Picture:
             if title != "decoding signal":
                 axes.set_yscale("log")
     for axes in grid[-1]:
-        axes.set_xlabel("share of the training")
+        axes.set(xlabel="share of the training", xlim=(0, 1.04), xticks=np.linspace(0, 1, 5))
+        axes.set_xticklabels(["0", "¼", "½", "¾", "1"])
     handles = {n: h for a in grid.flat for h, n in zip(*a.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles, loc="outside upper center", ncols=3)
     return figure
@@ -223,7 +238,7 @@ def weight_curves(
     """Metrics over a weight, a row of panels a table, a column a metric.
 
     Args:
-        tables: Results by what to call them; a name that ends in "(printed)" is drawn in grey.
+        tables: Results by what to call them; a name that ends in "(printed)" has no seeds.
         lines: Name -> the points of a line in their order, (the weight in words, label of the run).
         metrics: Columns of the results; distinct n-grams are shown as percentages.
         symbol: Of the weight.
@@ -252,8 +267,7 @@ def weight_curves(
         axes.set_xlabel(symbol)
     handles = {n: h for a in grid.flat for h, n in zip(*a.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles, loc="outside upper center", ncols=4)
-    ours = [t for n, t in shown.items() if not n.endswith("(printed)")]
-    style.footnote(figure, style.seeds_text(pd.concat(ours)) if ours else "as printed")
+    style.footnote(figure, _spread(shown))
     return figure
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from vaelib.build import options_of, parts, resolve
 from vaelib.claims import checks, judge
+from vaelib.claims.further import further
 from vaelib.config import FIELDS, Config, listed
 from vaelib.data.datasets import check_data
 from vaelib.errors import VaelibError, check_name
@@ -246,8 +247,15 @@ class Study:
         return [plan for plan in self.planned() if plan.config.question not in known]
 
     def results(self) -> pd.DataFrame:
-        """One row a run: label, family, method, value, data, profile, seed, stale, metrics."""
-        rows = [_row(plan, run) for plan, run in self.found]
+        """One row a run: label, family, method, value, data, profile, seed, stale, metrics.
+
+        And what the paper's claims read off its epochs and posteriors, see `claims.further`.
+        """
+        more = further(self.paper, self.found)
+        rows = [
+            _row(plan, run) | more.get((plan.data, plan.label, plan.seed), {})
+            for plan, run in self.found
+        ]
         return pd.DataFrame(rows, columns=None if rows else ["label", "family", "data", "seed"])
 
     def table(self, name: str) -> pd.DataFrame:
@@ -293,6 +301,7 @@ class Study:
         every = pd.concat(frames)
         mine = every[every["dataset"] == item["published_data"]]
         labels = {_plain(row["label"]): row["label"] for row in grid(self.paper)}
+        labels |= {_plain(k): v for k, v in item.get("published_as", {}).items()}
         return {
             (labels.get(_plain(m), m), c): float(v)
             for m, c, v in zip(mine["model"], mine["metric"], mine["value"], strict=True)
