@@ -195,12 +195,14 @@ def _check(parameter: Parameter, value: Any) -> None:
         check_name(value, spec.names(), "data set" if name == "dataset" else name)
 
 
-def _check_methods(values: Mapping[str, Any]) -> None:
-    """Refuse labels that no study has."""
+def _check_methods(methods: Iterable[str], usual: Any) -> None:
+    """Refuse labels that the notebook's study has not: the study that has its usual ones."""
     from vaelib.studies import grid, papers
 
-    known = dict.fromkeys(row["label"] for paper in papers() for row in grid(paper))
-    for label in values["methods"]:
+    grids = [dict.fromkeys(row["label"] for row in grid(paper)) for paper in papers()]
+    mine = [labels for labels in grids if usual and set(usual) <= set(labels)]
+    known = {label: None for labels in mine or grids for label in labels}
+    for label in methods:
         check_name(label, known, "label of a study's runs")
 
 
@@ -208,7 +210,7 @@ def _check_all(known: Mapping[str, Parameter], values: Mapping[str, Any]) -> Non
     for name, parameter in known.items():
         _check(parameter, values[name])
     if "methods" in known:
-        _check_methods(values)
+        _check_methods(values["methods"], known["methods"].default)
 
 
 def _declared(source: str, where: str, strict: bool = True) -> list[Parameter]:
