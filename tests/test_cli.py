@@ -198,6 +198,7 @@ def test_cells() -> None:
     [
         ("train dgg --data grammar", "did you mean 'dg'"),
         ("train dg --data grammarr", "did you mean 'grammar'"),
+        ("train vae --data grammarr encoder=resnet", "did you mean 'grammar'"),
         ("train dg --data grammar epocs=3", "did you mean 'epochs'"),
         ("train dg --data grammar epochs=false", "epochs"),
         ("train dg --data grammar epochs=null", "epochs=None: give a whole number"),

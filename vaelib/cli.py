@@ -136,11 +136,12 @@ def train(
     device=cuda latent_dim=8) and options of the method's parts (aggregation_size=8).
     """
     from vaelib.build import resolve
+    from vaelib.data.datasets import check_data
     from vaelib.run import run_config
     from vaelib.store import default_store
 
     changes = parse_settings(settings, ("method", "data", "profile", "seed"))
-    config = resolve(method, data=data, profile=profile, seed=seed, **changes)
+    config = resolve(method, data=check_data(data), profile=profile, seed=seed, **changes)
     run = run_config(config, store=default_store(), fresh=fresh, progress=True)
     _print_run(run, as_json, ("name", "value", "unit", "samples"))
 
