@@ -1,0 +1,44 @@
+"""Accuracies in percent beside printed ones, of fabricated results."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from vaelib.claims.du_vae import BUDGETS
+from vaelib.pages_du import in_percent
+from vaelib.store import Store
+from vaelib.studies import Study
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
+    rows = [
+        {"label": label, "family": family, "value": None, "data": "grammar", "seed": seed}
+        | {"profile": "laptop", "stale": False}
+        | {f"probe_{n}": value + 0.01 * seed for n in BUDGETS}
+        for label, family, value in (("VAE", "VAE", 0.57), ("DU-VAE(0.5, 0.8)", "DU 0.8", 0.8))
+        for seed in (0, 1)
+    ]
+    made = Study("du_vae", "laptop", store=Store(tmp_path))
+    monkeypatch.setattr(Study, "results", lambda self: pd.DataFrame(rows))
+    return made
+
+
+def test_both_numbers_of_a_cell_are_percent(study: Study) -> None:
+    table = in_percent(study, "table2", "grammar").table
+    cells = table.loc["DU-VAE(0.5, 0.8)"]
+    assert cells["accuracy@100labels"] == "88.91 | 80.5 ± 0.7"
+    assert table.loc["VAE", "accuracy@10000labels"] == "77.11 | 57.5 ± 0.7"
+
+
+def test_images_stand_beside_nothing_in_print(study: Study) -> None:
+    shown = in_percent(study, "table3_images", "grammar")
+    assert shown.table.loc["VAE", "500 labels"] == "57.5 ± 0.7"
+    assert "an analogue of Table 3" in shown.caption
+
+
+def test_data_without_runs_say_so(study: Study) -> None:
+    shown = in_percent(study, "table2", "digits")
+    assert shown.table.empty
+    assert "No runs yet." in shown.notes
