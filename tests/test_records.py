@@ -31,7 +31,7 @@ def test_a_record_is_whole(entry: Entry) -> None:
     run = Run(entry, Store(ROOT / "nowhere", RESULTS))
     assert entry.record["key"] == str(entry.key)
     assert entry.record["question"] == run.config.question
-    assert 0 < len(run.history) <= 200
+    assert "history" not in entry.record or 0 < len(run.history) <= 200
     assert len(run.epochs) <= run.config.epochs
     assert {"versions", "device", "seed", "started", "train_seconds"} <= set(run.provenance)
     assert all(math.isfinite(v) or math.isnan(v) for v in run.metrics.values())

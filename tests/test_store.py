@@ -99,6 +99,34 @@ def test_committed_records_are_facts_without_weights(made: Run, tmp_path: Path) 
         run.model()
 
 
+def test_json_has_a_line_a_setting_and_comes_back_as_it_was() -> None:
+    value = {"b": {"two": [1.5, {"x": None}], "one": {"a": 1}}, "a": [], "c": {}}
+    text = files.json_text(value)
+    assert json.loads(text) == value
+    assert text.splitlines() == [
+        "{",
+        ' "a": [],',
+        ' "b": {',
+        '  "one": {"a": 1},',
+        '  "two": [1.5, {"x": null}]',
+        " },",
+        ' "c": {}',
+        "}",
+    ]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        files.json_text({"a": {"b": float("nan")}})
+
+
+def test_a_committed_record_may_lack_its_steps(made: Run, tmp_path: Path) -> None:
+    store = commit(made, tmp_path / "results")
+    (path,) = (tmp_path / "results").glob("*.json")
+    record = files.read_json(path)
+    del record["history"]
+    files.write_json(path, record)
+    with pytest.raises(VaelibError, match="without its single steps"):
+        _ = Run(store.entries()[0], store).history
+
+
 def test_a_committed_record_may_lack_its_arrays(made: Run, tmp_path: Path) -> None:
     store = commit(made, tmp_path / "results", arrays=False)
     with pytest.raises(VaelibError, match="without its posterior arrays"):

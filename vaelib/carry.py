@@ -18,7 +18,7 @@ from vaelib.run import key_of
 from vaelib.store import Entry, Key, Store, write_json
 from vaelib.sweep import execute_configs
 
-SAME = ("metrics", "history", "texts")
+SAME = ("metrics", "history", "texts")  # "history" where the record has kept it
 MOST = 1e-4  # what single precision and records of six digits may lose on the way
 
 
@@ -115,7 +115,8 @@ def difference(record: Entry, witness: Entry) -> float:
         epochs = [
             {k: v for k, v in row.items() if k != "seconds"} for row in entry.record["epochs"]
         ]
-        pair.append([epochs, *(entry.record[name] for name in SAME)])
+        kept = [name for name in SAME if name in record.record]
+        pair.append([epochs, *(entry.record[name] for name in kept)])
     return _apart(*pair)
 
 

@@ -19,7 +19,7 @@ from vaelib.errors import VaelibError, check_name
 from vaelib.evaluate import evaluate
 from vaelib.metrics import METRICS
 from vaelib.run import Run, key_of, run_config
-from vaelib.store import Entry, Key, Store, atomic, read_arrays, read_json
+from vaelib.store import Entry, Key, Store, atomic, json_text, read_arrays, read_json
 from vaelib.studies import Study
 from vaelib.train import machine
 
@@ -53,13 +53,15 @@ class Exported:
 def export_records(study: Study, folder: Path | str, *, prune: bool = False) -> Exported:
     """Copy a study's finished runs to `<folder>/<paper>/<profile>/<key>.json`.
 
-    A run of the smallest planned seed takes its posterior along, as half-precision `<key>.npz`.
-    What is there already stays as it is, byte for byte.
+    Records of seeds after the first go without their single steps (`Run.history`). Where an item
+    of the study says `posteriors = "first"` (or `"every"`), its runs of the first seed (or of all)
+    take their posteriors along, as half-precision `<key>.npz`.
 
     Args:
         study: A grid at a profile; of each run the fact that `Study.found` shows is copied.
         folder: The folder of committed records, such as `results`.
-        prune: Remove records of the same questions that an exported one supersedes.
+        prune: Remove records of the same questions that an exported one supersedes, and arrays
+            that are not wanted any more.
 
     Raises:
         VaelibError: The folder would hold more than 20 MB; then nothing is written.
@@ -86,7 +88,7 @@ def export_runs(store: Store, names: Iterable[str], folder: Path | str) -> Expor
         VaelibError: No such run, or the folder would hold more than 20 MB; nothing is written then.
     """
     entries = [find_run(store, name) for name in names]
-    wanted = {f"{entry.key}.json": _record(store, entry).read_bytes() for entry in entries}
+    wanted = {f"{entry.key}.json": _record(entry, steps=True) for entry in entries}
     target = Path(folder) / ATTEMPTS
     written, size = _commit(Path(folder), target, wanted, [])
     return Exported(target, len(wanted), 0, written, 0, size)
@@ -111,19 +113,23 @@ def _commit(root: Path, target: Path, wanted: dict[str, bytes], old: list[Path])
 def _contents(study: Study) -> dict[str, bytes]:
     """File name -> content of everything a study commits."""
     first = min((plan.seed for plan in study.planned()), default=0)
+    drawn: dict[str, set[str]] = {"first": set(), "every": set()}
+    for item in study.about["item"]:
+        drawn.get(item.get("posteriors", ""), set()).update(study.labels_of(item["id"]))
     contents = {}
     for plan, run in study.found:
-        contents[f"{run.entry.key}.json"] = _record(study.store, run.entry).read_bytes()
-        if plan.seed == first and run.entry.arrays_path is not None:
-            contents[f"{run.entry.key}.npz"] = _half(run.entry.arrays_path)
+        entry, earliest = run.entry, plan.seed == first
+        contents[f"{entry.key}.json"] = _record(entry, steps=earliest)
+        wanted = drawn["every"] | drawn["first"] if earliest else drawn["every"]
+        if plan.label in wanted and entry.arrays_path is not None:
+            contents[f"{entry.key}.npz"] = _half(entry.arrays_path)
     return contents
 
 
-def _record(store: Store, entry: Entry) -> Path:
-    """Where a record lies, in the store or among the committed ones."""
-    if entry.folder is not None or store.results is None:
-        return store.record_path(entry.key)
-    return next(store.results.rglob(f"{entry.key}.json"))
+def _record(entry: Entry, *, steps: bool) -> bytes:
+    """A record as it is committed, with the history of its steps or without."""
+    kept = {k: v for k, v in entry.record.items() if steps or k != "history"}
+    return json_text(kept).encode()
 
 
 def _half(path: Path) -> bytes:
@@ -151,11 +157,13 @@ def _equal(path: Path, content: bytes) -> bool:
 
 
 def _superseded(study: Study, target: Path, wanted: dict[str, bytes]) -> list[Path]:
-    """Files of records that answer the same questions as exported ones and are not among them."""
+    """Files of records that exported ones supersede, and arrays beside those that keep none."""
     questions = {run.entry.record["question"] for _, run in study.found}
     there = [path for path in sorted(target.glob("*.json")) if path.name not in wanted]
     old = [path for path in there if read_json(path)["question"] in questions]
-    return [one for path in old for one in (path, path.with_suffix(".npz")) if one.is_file()]
+    files = [one for path in old for one in (path, path.with_suffix(".npz")) if one.is_file()]
+    arrays = [target / name.replace(".json", ".npz") for name in wanted]
+    return files + [path for path in arrays if path.name not in wanted and path.is_file()]
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -98,10 +98,18 @@ class Run:
 
     @property
     def history(self) -> pd.DataFrame:
-        """One row a logged step; a committed record holds block means of at most 200 rows."""
+        """One row a logged step; a committed record holds block means of at most 200 rows.
+
+        Raises:
+            VaelibError: The committed record came without them, as those of later seeds do.
+        """
         folder = self.entry.folder
         if folder is not None and (folder / files.HISTORY).is_file():
             return pd.DataFrame(files.read_arrays(folder / files.HISTORY))
+        if "history" not in self.entry.record:
+            raise VaelibError(
+                f"the run {self.entry.key} is here as a record without its single steps; {_FRESH}."
+            )
         return pd.DataFrame(self.entry.record["history"])
 
     @property

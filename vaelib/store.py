@@ -43,9 +43,23 @@ def atomic(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` atomically; not-a-number is refused, since JSON has none."""
+    """Write `value` atomically, laid out as `json_text` does."""
     with atomic(path) as file:
-        file.write(json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode())
+        file.write(json_text(value).encode())
+
+
+def json_text(value: Any, level: int = 0) -> str:
+    """JSON with sorted keys: a line a setting, metric or column, lists on one line.
+
+    Args:
+        value: What JSON can hold; not-a-number is refused, since JSON has none.
+        level: How many objects lie around it; in the third everything stays on its line.
+    """
+    if not isinstance(value, dict) or not value or level > 1:
+        return json.dumps(value, sort_keys=True, allow_nan=False)
+    lines = [f"{json.dumps(k)}: {json_text(value[k], level + 1)}" for k in sorted(value)]
+    end = "\n" + " " * level
+    return "{" + ",".join(f"{end} {line}" for line in lines) + end + "}"
 
 
 def read_json(path: Path) -> Any:
