@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from claim_helpers import Edits, check_names_what_is_missing, edited, repeated, verdict_of
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
@@ -54,24 +55,18 @@ def base() -> pd.DataFrame:
 
 
 def results(
-    edits: dict[tuple[str, str], float] | None = None,
+    edits: Edits | None = None,
     data: str = "yahoo",
     profile: str = "paper",
     seeds: int = 3,
     spread: float = 0.01,
 ) -> pd.DataFrame:
-    table = base()
-    for (label, metric), value in (edits or {}).items():
-        table.loc[table["label"] == label, metric] = value
-    frames = []
-    for seed in range(seeds):
-        frame = table.assign(data=data, profile=profile, seed=seed, stale=False)
-        frame[NOISY] += spread * (seed - (seeds - 1) / 2)
-        frames.append(frame)
-    same = [frame["label"].str.contains("vMF") for frame in frames]
-    for frame, sphere in zip(frames, same, strict=True):
-        frame.loc[sphere, "kl"] = frames[0].loc[sphere, "kl"]
-    return pd.concat(frames, ignore_index=True)
+    table = repeated(
+        edited(base(), edits), NOISY, seeds=seeds, spread=spread, profile=profile, data=data
+    )
+    sphere = table["label"].str.contains("vMF")
+    table.loc[sphere, "kl"] = table[sphere].groupby("label")["kl"].transform("first")
+    return table
 
 
 def toy(**changes: float) -> pd.DataFrame:
@@ -93,7 +88,7 @@ def toy(**changes: float) -> pd.DataFrame:
 def verdict(number: int, table: pd.DataFrame, **options: object) -> str:
     """A claim's verdict; by way of the ledger where that is asked for something."""
     if not options and not table["stale"].any():
-        return str(worst(check.verdict for check in CLAIMS[number - 1].check(Evidence(table))))
+        return verdict_of(CLAIMS[number - 1], table)
     frame = claims.judge("dg_vae", table, **options).set_index("id")
     return frame.loc[f"dg_vae.{number}", "verdict"]
 
@@ -142,9 +137,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("number", "edits"), BROKEN)
-def test_broken_results_are_not_reproduced(
-    number: int, edits: dict[tuple[str, str], float]
-) -> None:
+def test_broken_results_are_not_reproduced(number: int, edits: Edits) -> None:
     assert verdict(number, results(edits)) == "not reproduced"
 
 
@@ -159,7 +152,7 @@ def test_broken_results_are_not_reproduced(
         (13, {("DG-VAE(|b|=8)", "rouge_l_05"): 0.4}),  # all but one dip
     ],
 )
-def test_the_right_side_is_direction_only(number: int, edits: dict[tuple[str, str], float]) -> None:
+def test_the_right_side_is_direction_only(number: int, edits: Edits) -> None:
     assert verdict(number, results(edits)) == "direction only"
 
 
@@ -182,14 +175,7 @@ def test_one_seed_is_inconclusive_and_says_so() -> None:
 
 @pytest.mark.parametrize("number", range(1, 14))
 def test_missing_runs_are_named(number: int) -> None:
-    claim = CLAIMS[number - 1]
-    nothing = Evidence(pd.DataFrame())
-    label = sorted(frozenset().union(*(c.sample.sources for c in claim.check(nothing))))[0]
-    table = results()
-    row = claims.judge("dg_vae", table[table["label"] != label]).set_index("id")
-    row = row.loc[claim.id]
-    assert row["verdict"] == "not run"
-    assert label in row["note"]
+    check_names_what_is_missing("dg_vae", CLAIMS[number - 1], results())
 
 
 def test_a_failing_check_outweighs_a_missing_run() -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from claim_helpers import Edits, check_names_what_is_missing, edited, repeated, verdict_of
 
 from vaelib import claims
-from vaelib.claims import Evidence, worst
+from vaelib.claims import Evidence
 from vaelib.claims.analytic_vae_mine import (
     batch_gradients,
     batch_log_slopes,
@@ -47,7 +48,6 @@ from vaelib.studies import Study, declaration, grid
 MI = "mi_aggregate_kl"
 NOISY = ["kl", MI, "nll_elbo", "reverse_ppl", "distinct_2"]
 TEXTS = {"path_distinct": 3.0, "distinct_2": 0.2}
-Edits = dict[tuple[str, str], float]
 
 
 def base(dataset: str = "PTB") -> pd.DataFrame:
@@ -67,19 +67,11 @@ def base(dataset: str = "PTB") -> pd.DataFrame:
 def results(
     edits: Edits | None = None, dataset: str = "PTB", data: str = "ptb", seeds: int = 3
 ) -> pd.DataFrame:
-    table = base(dataset)
-    for (label, metric), value in (edits or {}).items():
-        table.loc[table["label"] == label, metric] = value
-    frames = []
-    for seed in range(seeds):
-        frame = table.assign(data=data, profile="paper", seed=seed, stale=False)
-        frame[NOISY] += 0.001 * (seed - (seeds - 1) / 2)
-        frames.append(frame)
-    return pd.concat(frames, ignore_index=True)
+    return repeated(edited(base(dataset), edits), NOISY, seeds=seeds, data=data)
 
 
 def verdict(number: int, table: pd.DataFrame) -> str:
-    return str(worst(check.verdict for check in CLAIMS[number - 1].check(Evidence(table))))
+    return verdict_of(CLAIMS[number - 1], table)
 
 
 # ---- Every claim ----------------------------------------------------------------------------
@@ -143,13 +135,7 @@ def test_the_right_side_is_direction_only(number: int, edits: Edits) -> None:
 
 @pytest.mark.parametrize("number", [*range(1, 9), 11, 12])
 def test_missing_runs_are_named(number: int) -> None:
-    claim = CLAIMS[number - 1]
-    nothing = Evidence(pd.DataFrame())
-    label = sorted(frozenset().union(*(c.sample.sources for c in claim.check(nothing))))[0]
-    table = results()
-    row = claims.judge("vae_mine", table[table["label"] != label]).set_index("id").loc[claim.id]
-    assert row["verdict"] == "not run"
-    assert label in row["note"]
+    check_names_what_is_missing("vae_mine", CLAIMS[number - 1], results())
 
 
 def test_without_a_sweep_the_claim_about_alpha_is_not_run_and_the_bounds_are_checked() -> None:

@@ -559,6 +559,16 @@ def test_export_prunes_only_what_is_superseded(made: Store, tmp_path: Path) -> N
     assert len(list(folder.glob("*.json"))) == 5
 
 
+def test_a_record_that_two_papers_share_is_committed_once(made: Store, tmp_path: Path) -> None:
+    folder, study = tmp_path / "results", smoke_study(made)
+    shared = f"{study.found[0][1].entry.key}.json"
+    export_records(study, folder)
+    (folder / "other").mkdir()
+    (folder / "dg_vae" / "smoke" / shared).rename(folder / "other" / shared)
+    assert export_records(study, folder).written == 0
+    assert len(Study("dg_vae", "smoke", labels=LABELS, store=Store(tmp_path / "no", folder)).found)
+
+
 def test_single_runs_are_exported_without_arrays(at: Path, made: Store, vaelib: Command) -> None:
     runs = [run.entry for _, run in smoke_study(made).found[:2]]
     names = [runs[0].key.trained, str(runs[1].key)[:20]]

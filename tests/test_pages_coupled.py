@@ -9,6 +9,7 @@ import pytest
 
 from vaelib import pages_coupled as pages
 from vaelib import store as files
+from vaelib import tables
 from vaelib.claims.coupled_vae import COUPLED, COUPLED_10, published_results
 from vaelib.run import Run, key_of
 from vaelib.store import Store
@@ -77,7 +78,7 @@ def test_printed_values_are_those_of_the_data_or_of_ptb(store: Store) -> None:
 
 
 def test_table_3_finds_its_printed_values_under_the_studys_labels(store: Store) -> None:
-    table = pages.beside_print(opened(store, "table3"), "table3", "grammar")
+    table = opened(store, "table3").compare("table3")
     assert table["published"].notna().all()
     row = table.set_index(["label", "column"]).loc["Coupled-VAE[Eucl,lambda_m=5.0]", "MI"]
     assert (row["published"], row["mean"], row["seeds"]) == (98.02, 0.5, 3)
@@ -85,16 +86,16 @@ def test_table_3_finds_its_printed_values_under_the_studys_labels(store: Store) 
 
 
 def test_distinct_ngrams_are_percentages(store: Store) -> None:
-    table = pages.beside_print(opened(store, "table6"), "table6", "grammar")
+    table = opened(store, "table6").compare("table6")
     row = table.set_index(["label", "column"]).loc[COUPLED_10, "Dist-2"]
     assert (row["published"], row["mean"]) == pytest.approx((24.46, 2.0))
-    shown = pages.present(opened(store, "table6"), "table6", "grammar")
+    shown = tables.present(opened(store, "table6"), "table6", "grammar")
     assert list(shown.table.columns) == ["Dist-1 (%)", "Dist-2 (%)"]
 
 
 def test_a_column_that_only_some_runs_have_is_empty_elsewhere(store: Store) -> None:
     study = opened(store, "table5")
-    shown = pages.present(study, "table5", "grammar", pages.GRADIENTS).table
+    shown = tables.present(study, "table5", "grammar").table
     assert shown.loc["DAE", "coupled reconstruction"] == "– | –"
     assert shown.loc[COUPLED, "both reconstructions"].endswith("10.0 ± 0.0")
     record(study.planned()[0], store)
@@ -103,13 +104,12 @@ def test_a_column_that_only_some_runs_have_is_empty_elsewhere(store: Store) -> N
 def test_a_difference_to_print_is_shown_for_the_papers_own_data_and_profile(store: Store) -> None:
     study = Study("coupled_vae", "paper", data="yelp13", labels=["VAE"], store=store)
     record(study.planned()[0], store, nll_iw500=194.0)
-    table = pages.beside_print(study.refresh(), "table1", "yelp13").set_index("column")
+    table = study.refresh().compare("table1").set_index("column")
     assert table.loc["NLL", "difference"] == pytest.approx(194.0 - 193.7)
 
 
 def test_no_runs_make_friendly_tables(store: Store) -> None:
     study = Study("coupled_vae", "laptop", data="grammar", labels=["table1"], store=store)
-    assert "Table 1), on grammar: no runs yet." in repr(pages.present(study, "table1", "grammar"))
     assert ": no pair of runs yet." in repr(pages.twin_table(study, "table1", "NLL", "grammar"))
     assert pages.samples(study, "table6", "grammar").empty
     assert pages.answers(study, "table8", "pairs").empty

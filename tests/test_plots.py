@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.colors import to_rgb
-from matplotlib.text import Text
+from plot_helpers import check_fits, check_ink, words
 
 from vaelib import plots
 from vaelib.claims import interval
@@ -85,11 +85,6 @@ def pictures() -> dict[str, Picture]:
     return {name: make() for name, make in PICTURES.items()}
 
 
-def texts(figure: Picture) -> list[str]:
-    found = figure.findobj(lambda a: isinstance(a, Text) and a.get_visible())
-    return [t.get_text() for t in found if t.get_text()]
-
-
 def contrast(a: tuple[float, float, float], b: tuple[float, float, float]) -> float:
     """The ratio of WCAG 2."""
 
@@ -105,33 +100,9 @@ def contrast(a: tuple[float, float, float], b: tuple[float, float, float]) -> fl
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_has_the_width_of_the_book(name: str, pictures: dict[str, Picture]) -> None:
-    assert pictures[name].get_size_inches()[0] == 7.5
-
-
-@pytest.mark.parametrize("name", PICTURES)
-def test_no_letter_is_below_nine_points(name: str, pictures: dict[str, Picture]) -> None:
-    letters = pictures[name].findobj(Text)
-    assert letters
-    assert min(t.get_fontsize() for t in letters if t.get_text()) >= 9
-
-
-@pytest.mark.parametrize("name", PICTURES)
-def test_all_ink_is_the_grey_that_both_pages_bear(name: str, pictures: dict[str, Picture]) -> None:
-    figure = pictures[name]
-    assert {t.get_color() for t in figure.findobj(Text) if t.get_text()} == {INK}
-    assert figure.get_facecolor()[3] == 0
-    assert all(axes.get_facecolor()[3] == 0 for axes in figure.axes)
-
-
-@pytest.mark.parametrize("name", PICTURES)
-def test_nothing_reaches_beyond_the_edge(name: str, pictures: dict[str, Picture]) -> None:
-    figure = pictures[name]
-    box, whole = figure.get_tightbbox(), figure.get_size_inches()
-    assert box.x0 > -0.02
-    assert box.y0 > -0.02
-    assert box.x1 < whole[0] + 0.02
-    assert box.y1 < whole[1] + 0.02
+def test_a_picture_fits_the_book(name: str, pictures: dict[str, Picture]) -> None:
+    check_fits(pictures[name])
+    check_ink(pictures[name])
 
 
 def test_svg_is_the_same_each_time_and_whatever_the_settings(pictures: dict[str, Picture]) -> None:
@@ -172,12 +143,12 @@ def test_families_differ_by_more_than_colour() -> None:
 )
 def test_no_results_is_said_so(make: Callable[[pd.DataFrame], Picture]) -> None:
     nothing = pd.DataFrame([], columns=["label", "family", "data", "seed"])
-    assert texts(make(nothing)) == ["no runs yet"]
+    assert words(make(nothing)) == ["no runs yet"]
 
 
 def test_no_posteriors_is_said_so() -> None:
-    assert texts(plots.posterior_panels([])) == ["no runs yet"]
-    assert texts(plots.activity([])) == ["no runs yet"]
+    assert words(plots.posterior_panels([])) == ["no runs yet"]
+    assert words(plots.activity([])) == ["no runs yet"]
 
 
 # ---- The latent space -----------------------------------------------------------------------
@@ -269,7 +240,7 @@ def test_figure_4_has_a_row_a_family_in_the_declared_order(profile: str) -> None
 def test_rows_of_families_without_a_model_are_left_out() -> None:
     panels = [(label, *posterior(30, 2)) for label in ("VAE (default)", "DG-VAE(|b|=1)")]
     assert rows_of(plots.posterior_panels(panels, families=["BN", "DG"])) == [["DG-VAE(|b|=1)"]]
-    assert texts(plots.posterior_panels(panels, families=["BN"])) == ["no runs yet"]
+    assert words(plots.posterior_panels(panels, families=["BN"])) == ["no runs yet"]
 
 
 def test_more_than_six_pairs_of_dimensions_wrap() -> None:
@@ -286,7 +257,7 @@ def test_ten_thousand_posteriors_keep_a_small_svg() -> None:
 
 
 def test_pairs_beyond_the_latent_size_are_left_out() -> None:
-    titles = [t for t in texts(plots.dimension_panels(*posterior(50, 16))) if "ranks" in t]
+    titles = [t for t in words(plots.dimension_panels(*posterior(50, 16))) if "ranks" in t]
     assert titles == ["ranks 1, 2", "ranks 7, 8", "ranks 13, 14"]
     with pytest.raises(VaelibError, match="ranks"):
         plots.dimension_panels(*posterior(50, 2), pairs=[(6, 7)])
@@ -302,7 +273,7 @@ def test_the_toy_has_a_column_a_step_and_two_rows_a_method() -> None:
     figure = plots.toy_snapshots(found.of_seed(1))
     panels = figure.axes[:-1]
     assert len(panels) == 2 * 2 * len(METHODS)
-    assert [t for t in texts(figure) if "step" in t] == ["step 2", "step 4"]
+    assert [t for t in words(figure) if "step" in t] == ["step 2", "step 4"]
     names = [axes.get_ylabel() for axes in panels if axes.get_ylabel()]
     assert names[:2] == ["VAE\ndensity", "VAE\ncentres"]
     assert names[-1] == "DG-VAE\ncentres"
@@ -365,7 +336,7 @@ def test_likelihoods_are_means_with_the_interval_over_seeds() -> None:
 def test_one_seed_has_no_bars() -> None:
     figure = plots.likelihood_curves(fabricate(seeds=1), ["BN"])
     assert not figure.axes[0].containers[0].has_yerr
-    assert any("one seed, no interval" in t for t in texts(figure))
+    assert any("one seed, no interval" in t for t in words(figure))
 
 
 def test_several_data_sets_are_columns_of_one_scale() -> None:
@@ -403,14 +374,14 @@ def test_figure_2_has_the_printed_curves_in_a_grey_column_of_their_own() -> None
         assert post.get_markerfacecolor() == "none"
     assert figure.axes[0].containers[0].lines[0].get_color() != INK
     assert figure.axes[0].get_ylim() != figure.axes[2].get_ylim()
-    assert any("compare directions only" in t and "yahoo, D = 32" in t for t in texts(figure))
+    assert any("compare directions only" in t and "yahoo, D = 32" in t for t in words(figure))
 
 
 def test_two_families_can_share_a_panel() -> None:
     figure = plots.likelihood_curves(fabricate(), [("vMF", "DG-vMF")])
     assert len(figure.axes) == 1
     assert len(figure.axes[0].containers) == 4
-    assert "DG-vMF-VAE" in texts(figure)
+    assert "DG-vMF-VAE" in words(figure)
     assert figure.axes[0].get_xlabel() == "κ"
 
 

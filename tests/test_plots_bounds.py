@@ -6,11 +6,12 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 from matplotlib.text import Text
+from plot_helpers import check_fits, check_ink
 
 from vaelib import plots
 from vaelib.claims.vae_mine import MINE, published_results
 from vaelib.errors import VaelibError
-from vaelib.plots.style import INK, Picture
+from vaelib.plots.style import Picture
 from vaelib.studies import grid
 
 METRICS = ("nll_elbo", "distortion", "kl", "au", "mi_aggregate_kl", "mi_global", "mi_in_batch")
@@ -77,14 +78,8 @@ def pictures() -> dict[str, Picture]:
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_fits_the_book(name: str, pictures: dict[str, Picture]) -> None:
-    figure = pictures[name]
-    letters = [t for t in figure.findobj(Text) if t.get_text()]
-    assert min(t.get_fontsize() for t in letters) >= 9
-    assert {t.get_color() for t in letters} == {INK}
-    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
-    assert width == 7.5
-    assert min(box.x0, box.y0) > -0.02
-    assert (box.x1 < width + 0.02, box.y1 < height + 0.02) == (True, True)
+    check_fits(pictures[name])
+    check_ink(pictures[name])
 
 
 def test_best_and_printed_slopes_are_marked_on_the_curve(pictures: dict[str, Picture]) -> None:

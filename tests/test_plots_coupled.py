@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-from matplotlib.text import Text
+from plot_helpers import check_fits, check_ink, words
 
 from vaelib import plots
 from vaelib.claims.coupled_vae import COUPLED, COUPLED_10, published_results
 from vaelib.pages_coupled import LINES
-from vaelib.plots.style import INK, WIDTH, Picture
+from vaelib.plots.style import Picture
 
 PRINTED = published_results()
 SHARES = np.arange(1, 13) / 12
@@ -66,24 +66,10 @@ def pictures() -> dict[str, Picture]:
     return {name: make() for name, make in PICTURES.items()}
 
 
-def texts(figure: Picture) -> list[str]:
-    found = figure.findobj(lambda a: isinstance(a, Text) and a.get_visible())
-    return [t.get_text() for t in found if t.get_text()]
-
-
 @pytest.mark.parametrize("name", PICTURES)
-def test_a_picture_is_legible_and_stays_inside_the_book(
-    name: str, pictures: dict[str, Picture]
-) -> None:
-    figure = pictures[name]
-    letters = [t for t in figure.findobj(Text) if t.get_text()]
-    assert figure.get_size_inches()[0] == WIDTH
-    assert min(t.get_fontsize() for t in letters) >= 9
-    assert {t.get_color() for t in letters} == {INK}
-    box, (wide, high) = figure.get_tightbbox(), figure.get_size_inches()
-    assert min(box.x0, box.y0) > -0.02
-    assert box.x1 < wide + 0.02
-    assert box.y1 < high + 0.02
+def test_a_picture_fits_the_book(name: str, pictures: dict[str, Picture]) -> None:
+    check_fits(pictures[name])
+    check_ink(pictures[name])
 
 
 @pytest.mark.parametrize(("post", "boxes", "arrows"), [(False, 14, 14), (True, 18, 20)])
@@ -104,7 +90,7 @@ def test_a_dot_is_the_twin_less_its_base(pictures: dict[str, Picture]) -> None:
         found = axes.lines[0].get_xdata()
         assert found[0] == pytest.approx(103.1 - 103.6)
         assert len(found) == 11
-    assert "coupled less alone; mean and 95 % interval over 3 seeds" in texts(pictures["twins"])
+    assert "coupled less alone; mean and 95 % interval over 3 seeds" in words(pictures["twins"])
 
 
 def test_a_metric_that_some_methods_lack_leaves_their_places_empty() -> None:
@@ -115,11 +101,11 @@ def test_a_metric_that_some_methods_lack_leaves_their_places_empty() -> None:
 
 
 def test_no_pairs_and_no_courses_are_said() -> None:
-    assert "no runs yet" in texts(plots.twin_dots({"grammar": pd.DataFrame()}))
-    assert "no run tracked its gradients" in texts(plots.gradient_dynamics(pd.DataFrame()))
+    assert "no runs yet" in words(plots.twin_dots({"grammar": pd.DataFrame()}))
+    assert "no run tracked its gradients" in words(plots.gradient_dynamics(pd.DataFrame()))
     nothing = plots.weight_curves({}, LINES["lambda_r"], ("kl",), "w", "VAE")
-    assert "no runs yet" in texts(nothing)
-    assert "as printed" in " ".join(texts(plots.twin_dots({"PTB (printed)": PRINTED})))
+    assert "no runs yet" in words(nothing)
+    assert "as printed" in " ".join(words(plots.twin_dots({"PTB (printed)": PRINTED})))
 
 
 def test_the_coupled_model_shows_both_reconstructions(pictures: dict[str, Picture]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.patches import Rectangle
-from matplotlib.text import Text
+from plot_helpers import check_fits, check_ink, words
 
 from vaelib import plots
 from vaelib.claims.analytic_du import proposition
@@ -17,7 +17,7 @@ from vaelib.claims.clusters import selected
 from vaelib.claims.du_vae import printed
 from vaelib.data.synthetic import MEANS
 from vaelib.plots.diversity import PROBES, over_settings, setting_of
-from vaelib.plots.style import INK, Picture
+from vaelib.plots.style import Picture
 from vaelib.studies import grid
 
 TRUTH = ("truth", np.array(MEANS), np.zeros((5, 2)))
@@ -75,28 +75,17 @@ def pictures() -> dict[str, Picture]:
     return {name: make() for name, make in PICTURES.items()}
 
 
-def words(figure: Picture) -> list[str]:
-    return [t.get_text() for t in figure.findobj(Text) if t.get_text() and t.get_visible()]
-
-
 # ---- Every picture ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", PICTURES)
-def test_pictures_fit_the_page_and_can_be_read(name: str, pictures: dict[str, Picture]) -> None:
-    figure = pictures[name]
-    assert figure.get_size_inches()[0] == 7.5
-    assert min(t.get_fontsize() for t in figure.findobj(Text) if t.get_text()) >= 9
-    box, whole = figure.get_tightbbox(), figure.get_size_inches()
-    assert min(box.x0, box.y0) > -0.02
-    assert box.x1 < whole[0] + 0.02
-    assert box.y1 < whole[1] + 0.02
-    assert figure.get_facecolor()[3] == 0
+def test_a_picture_fits_the_book(name: str, pictures: dict[str, Picture]) -> None:
+    check_fits(pictures[name])
 
 
 @pytest.mark.parametrize("name", [n for n in PICTURES if n not in ("maps", "grid")])
 def test_all_ink_outside_of_cells_is_grey(name: str, pictures: dict[str, Picture]) -> None:
-    assert {t.get_color() for t in pictures[name].findobj(Text) if t.get_text()} == {INK}
+    check_ink(pictures[name])
 
 
 @pytest.mark.parametrize(

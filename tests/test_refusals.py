@@ -8,7 +8,7 @@ import pytest
 
 from vaelib.build import PARTS, resolve
 from vaelib.errors import VaelibError
-from vaelib.run import run
+from vaelib.run import key_of, run
 from vaelib.store import Store
 from vaelib.testing import usual_data
 
@@ -34,6 +34,8 @@ from vaelib.testing import usual_data
         ("vae", {"decoder": "categorical"}, "'categorical' reads points, .* take lstm or "),
         ("vae", {"posterior": "conditional"}, "'conditional' reads pairs, and grammar holds text"),
         ("vae", {"binarisation": "fixed"}, "binarisation='fixed' is for images, and grammar holds"),
+        ("vae", {"decoder": "lm"}, "'lm' reads no code; take another one, or the method 'lm'"),
+        ("vae", {"backbone": "gru", "decoder": "gru_lm"}, "no code; .* or the method 'gru_lm'"),
         ("vae", {"batch_size": 1}, "batch_size=1 is below min_batch=2, so that every"),
         ("vae", {"batch_size": 8, "min_batch": 9}, "batch_size=8 is below min_batch=9"),
     ],
@@ -60,6 +62,22 @@ def test_a_method_for_other_data_is_refused(method: str, data: str, said: str) -
         resolve(method, data=data, profile="smoke")
 
 
+@pytest.mark.parametrize(
+    ("method", "data", "settings", "said"),
+    [
+        ("vae", "digits", {"min_count": 3}, "min_count=3 is for text and pairs, and digits holds"),
+        ("vae", "digits", {"max_vocabulary": 9}, "max_vocabulary=9 is for text and pairs"),
+        ("coupled_cvae", "pairs", {"decoder": "seq2seq_gru"}, "or the method 'seq2seq'"),
+    ],
+)
+def test_a_setting_for_other_data_is_refused(
+    method: str, data: str, settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(VaelibError, match=said):
+        resolve(method, data=data, profile="laptop", **settings)
+    assert resolve(method, data=data, profile="laptop").data == data  # whose profile counts words
+
+
 def test_what_a_backbone_needs_is_kept() -> None:
     """By the method, by hand, and by the first of two stages."""
     for settings in ({"posterior": "iaf"}, {"strategy": "pretrained", "pretrain": "dae"}):
@@ -83,19 +101,41 @@ def test_parts_that_read_nothing_go_with_all_data() -> None:
     assert resolve("vae", data="digits", profile="smoke", **alone).decoder == "pixelcnn"
 
 
-def test_a_folder_of_ones_own_is_read_as_sentences(tmp_path: Path) -> None:
-    """Of pairs and images there are only the data sets that have an id."""
+def folder_of_pairs(folder: Path) -> Path:
     for name in ("train", "valid", "test"):
         lines = [f"how was the {a} ?\tthe {a} was fine ." for a in ("food", "room", "staff")]
-        (tmp_path / f"{name}.txt").write_text("\n".join(lines), "utf-8")
-    read = "folder .* is read as sentences"
+        (folder / f"{name}.txt").write_text("\n".join(lines), "utf-8")
+    return folder
+
+
+def test_a_folder_of_ones_own_is_read_as_sentences(tmp_path: Path) -> None:
+    """Of images there are only the data sets that have an id."""
+    folder, read = folder_of_pairs(tmp_path), "folder .* is read as sentences"
     for method, backbone in (("vae", "conditional"), ("vae", "conv"), ("vae", "resnet")):
         with pytest.raises(VaelibError, match=f"{read}.* take lstm or gru"):
-            resolve(method, data=tmp_path, backbone=backbone)
+            resolve(method, data=folder, backbone=backbone)
     with pytest.raises(VaelibError, match=f"'cvae' reads pairs, and the {read}.* another method"):
-        resolve("cvae", data=tmp_path)
+        resolve("cvae", data=folder)
     with pytest.raises(VaelibError, match="line 1 starts with .* not a one-word label"):
-        run("vae", data=tmp_path, store=Store(tmp_path / "runs"), progress=False)
+        run("vae", data=folder, store=Store(tmp_path / "runs"), progress=False)
+
+
+def test_behind_pairs_it_is_read_as_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, store = folder_of_pairs(tmp_path), Store(tmp_path / "runs")
+    monkeypatch.chdir(folder.parent)
+    data = f"pairs:{folder.name}"  # as typed; settings keep the whole path
+    made = run("cvae", data=data, profile="smoke", store=store, progress=False, epochs=1)
+    assert made.config.data == f"pairs:{folder}"
+    assert made.example(0) == "how was the food ?\tthe food was fine ."
+    assert len(made.generate(2)) == 2
+    again = run("cvae", data=data, profile="smoke", store=store, progress=False, epochs=1)
+    assert again.entry.key == made.entry.key
+    (folder / "test.txt").write_text("is it good ?\tyes .\nis it far ?\tno .\n", "utf-8")
+    assert key_of(made.config) != made.entry.key  # other text, another run
+    with pytest.raises(VaelibError, match=f"{folder} is read as pairs; take conditional"):
+        resolve("vae", data=data, backbone="lstm")
+    with pytest.raises(VaelibError, match="no folder .*/nowhere"):
+        run("cvae", data="pairs:nowhere", store=store, progress=False)
 
 
 def test_no_batch_to_train_on_is_explained_by_what_there_is(tmp_path: Path) -> None:

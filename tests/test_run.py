@@ -15,8 +15,8 @@ from vaelib.build import resolve
 from vaelib.errors import VaelibError
 from vaelib.layers import make_generator
 from vaelib.metrics.gradients import gradient_norms
-from vaelib.run import HISTORY_ROWS, Run, key_of, run, run_config, thin
-from vaelib.store import WEIGHTS, Store
+from vaelib.run import Run, key_of, run, run_config
+from vaelib.store import HISTORY_ROWS, WEIGHTS, Store, thin
 
 
 @pytest.fixture(scope="module")

@@ -359,7 +359,7 @@ def test_verdicts_are_those_of_the_whole_grid_and_say_when_provisional(study: St
 
 def test_claims_about_other_data_get_a_column_of_their_own(study: Study) -> None:
     judged = tables.verdicts(study, "ablation").set_index("claim")
-    assert judged.loc["dg_vae.15", "random posteriors"] == "reproduced"
+    assert judged.loc["dg_vae.15", "random draws"] == "reproduced"
     assert judged.loc["dg_vae.15", "snli_standin"] == "–"
     shown = tables.present(study, "ablation", "snli_standin")
     assert "15" not in next(note for note in shown.notes if note.startswith("Verdicts"))

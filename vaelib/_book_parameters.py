@@ -191,8 +191,15 @@ def _check(parameter: Parameter, value: Any) -> None:
             f"'{spec.example}' with `vaelib book run`, or -y '{name}: {spec.example}' with "
             "papermill."
         )
-    if spec.names and not (name == "dataset" and Path(value).is_dir()):
+    if spec.names and not (name == "dataset" and _is_folder(value)):
         check_name(value, spec.names(), "data set" if name == "dataset" else name)
+
+
+def _is_folder(dataset: str) -> bool:
+    from vaelib.data.datasets import data_name, own_folder
+
+    folder = own_folder(data_name(dataset))
+    return bool(folder and folder.is_dir())
 
 
 def _check_methods(methods: Iterable[str], usual: Any) -> None:

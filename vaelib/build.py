@@ -31,11 +31,11 @@ from vaelib import (  # noqa: F401
 from vaelib.backbones import BACKBONES, Backbone
 from vaelib.config import FIELDS, METRIC_SETS, Config, check_config, check_value, profile_values
 from vaelib.data import Corpus, load
-from vaelib.data.datasets import DATASETS, data_name
+from vaelib.data.datasets import DATASETS, data_name, holds
 from vaelib.decoders import DECODERS
 from vaelib.encoders import ENCODERS
 from vaelib.errors import VaelibError, check_name
-from vaelib.fits import Misfit, backbone_of, check_fit, rehearse
+from vaelib.fits import Misfit, backbone_of, check_fit, check_given, rehearse
 from vaelib.layers import Completed, OwnStart, Shape, make_generator, uniform_init_
 from vaelib.model import VAE
 from vaelib.objectives import METHODS, TERMS, Objective, Recipe, Term
@@ -120,6 +120,7 @@ def resolve(
         fields[name] = check_value(name, fields[name], default)
     terms = [part for part in parts(fields) if issubclass(part, Term)]
     check_fit(entry, backbone, fields, terms)
+    check_given(entry.changes | overrides, backbone, data)
     fields["device"] = best_device(fields["device"])
     config = check_config(Config(**fields))
     _try(_tiny(config), *parts(config))
@@ -166,7 +167,8 @@ def _tiny(config: Config) -> str:
         mine["options"] = config.options | {"svi_steps": 1}
     if config.hidden_dim == 2 * config.latent_dim:  # what the split posterior asks for
         mine["hidden_dim"] = 2 * mine["latent_dim"]
-    stands_for = config.data if config.data in DATASETS or config.data == "toy" else "text"
+    known = config.data in DATASETS or config.data == "toy"
+    stands_for = config.data if known else holds(config.data)
     tiny = Config(config.method, stands_for, **mine)
     return json.dumps(tiny.to_dict(), sort_keys=True)
 

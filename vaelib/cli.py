@@ -123,7 +123,7 @@ def _print_run(run: "Run", as_json: bool, columns: Sequence[str]) -> None:
 @app.command()
 def train(
     method: Annotated[str, typer.Argument(help="As listed by `vaelib methods`.")],
-    data: Annotated[str, typer.Option(help="A data set's id, or a folder of your own.")],
+    data: Annotated[str, typer.Option(help="A data set's id, your own folder, or pairs:FOLDER.")],
     settings: Settings = None,
     profile: Profile = "laptop",
     seed: Annotated[int, typer.Option(help="The run's seed.")] = 0,

@@ -55,7 +55,8 @@ def export_records(study: Study, folder: Path | str, *, prune: bool = False) -> 
 
     Records of seeds after the first go without their single steps (`Run.history`). Where an item
     of the study says `posteriors = "first"` (or `"every"`), its runs of the first seed (or of all)
-    take their posteriors along, as half-precision `<key>.npz`.
+    take their posteriors along, as half-precision `<key>.npz`. What another paper's folder holds
+    is not copied.
 
     Args:
         study: A grid at a profile; of each run the fact that `Study.found` shows is copied.
@@ -67,7 +68,8 @@ def export_records(study: Study, folder: Path | str, *, prune: bool = False) -> 
         VaelibError: The folder would hold more than 20 MB; then nothing is written.
     """
     root, target = Path(folder), Path(folder) / study.paper / study.profile
-    wanted = _contents(study)
+    others = {path.name for path in _files(root) if path.parent != target}
+    wanted = {name: data for name, data in _contents(study).items() if name not in others}
     old = _superseded(study, target, wanted) if prune else []
     written, size = _commit(root, target, wanted, old)
     for path in old:

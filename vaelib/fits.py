@@ -2,7 +2,6 @@
 
 import contextlib
 import inspect
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -13,7 +12,7 @@ from torch.distributions import Distribution, kl_divergence
 
 from vaelib.backbones import BACKBONES, USUAL, Backbone
 from vaelib.config import FIELDS, Config
-from vaelib.data.datasets import DATASETS
+from vaelib.data.datasets import DATASETS, holds, own_folder
 from vaelib.decoders import DECODERS
 from vaelib.distributions import rsample
 from vaelib.encoders import ENCODERS
@@ -28,6 +27,11 @@ from vaelib.strategies_pretrained import FIRST
 
 READERS: dict[str, Registry[Any]] = {"encoder": ENCODERS, "decoder": DECODERS}
 OF_POINTS = {"encoder": "table", "decoder": "categorical"}  # what the toy is made of
+ONLY_FOR = {
+    "binarisation": ("images",),
+    "min_count": ("text", "pairs"),
+    "max_vocabulary": ("text", "pairs"),
+}
 INFORMED = ("aggressive",)  # strategies that ask for the mutual information of q(z|x)
 
 
@@ -35,16 +39,10 @@ class Misfit(Exception):
     """Parts that do not go together; the text says which, in our words."""
 
 
-def holds(data: str) -> str:
-    """What a data set holds; a folder of one's own is read as sentences."""
-    if data == "toy":
-        return "points"
-    return DATASETS[data].holds if data in DATASETS else "text"
-
-
 def _said(data: str) -> str:
-    if os.path.isabs(data):
-        return f"the folder {data} is read as sentences"
+    if folder := own_folder(data):
+        lines = "pairs" if holds(data) == "pairs" else "sentences"
+        return f"the folder {folder} is read as {lines}"
     return f"{data} holds {holds(data)}"
 
 
@@ -59,7 +57,7 @@ def backbone_of(data: str, name: str = "", method: str = "") -> Backbone:
     Raises:
         VaelibError: There is none of that name, or it reads something else.
     """
-    held = DATASETS[data].holds if data in DATASETS else "text"
+    held = "text" if data == "toy" else holds(data)  # the toy sets all its parts itself
     backbone = BACKBONES[name or USUAL[held]]
     if backbone.reads != held:
         fitting = " or ".join(b.name for b in BACKBONES.values() if b.reads == held)
@@ -136,11 +134,36 @@ def check_fit(
                 f"the {kind} {name!r} reads {read}, and {_said(data)}; take "
                 f"{' or '.join(fitting)}, or other data."
             )
-    if fields["binarisation"] != FIELDS["binarisation"].default and backbone.reads != "images":
+    codeless = [e.name for e in METHODS.values() if _codeless(e) == fields["decoder"]]
+    if codeless and _codeless(entry) != fields["decoder"]:
         raise VaelibError(
-            f"binarisation={fields['binarisation']!r} is for images, and {_said(data)}; leave it "
-            "out."
+            f"the decoder {fields['decoder']!r} reads no code; take another one, or the method "
+            f"{' or '.join(map(repr, codeless))}."
         )
+
+
+def _codeless(entry: Recipe) -> str:
+    """The decoder of a method whose posterior is the prior, as nothing reads its codes."""
+    return entry.changes.get("decoder", "") if entry.changes.get("posterior") == "prior" else ""
+
+
+def check_given(given: Mapping[str, Any], backbone: Backbone, data: str) -> None:
+    """Refuse settings that do nothing for what the data hold.
+
+    Args:
+        given: What the user has set.
+        backbone: The backbone.
+        data: A data set's id or a folder.
+
+    Raises:
+        VaelibError: Which setting, and what it is for.
+    """
+    for name, suits in ONLY_FOR.items():
+        if name in given and given[name] != FIELDS[name].default and backbone.reads not in suits:
+            raise VaelibError(
+                f"{name}={given[name]!r} is for {' and '.join(suits)}, and {_said(data)}; leave it "
+                "out."
+            )
 
 
 def _check_kept(entry: Recipe, backbone: Backbone, fields: Mapping[str, Any]) -> None:

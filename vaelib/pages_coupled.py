@@ -1,6 +1,5 @@
 """Tables of Coupled-VAE's pages: printed values in the results' units, methods beside twins."""
 
-import math
 from statistics import fmean
 from typing import Any
 
@@ -28,14 +27,6 @@ from vaelib.data.pairs import halves
 from vaelib.studies import Study
 from vaelib.tables import Shown
 
-# Gradients as pages write them; the study's columns are the paper's (T33: squared norms).
-GRADIENTS = {
-    "grad_rec": "reconstruction",
-    "grad_kl": "KL",
-    "grad_signal": "decoding signal",
-    "grad_coupled": "coupled reconstruction",
-    "grad_total": "both reconstructions",
-}
 # Curves over a weight for `vaelib.plots.weight_curves`: the weight in words, the run.
 LINES: dict[str, dict[str, list[tuple[str, str]]]] = {
     "lambda_m": {
@@ -94,56 +85,6 @@ def with_print(study: Study, item: str, dataset: str = "PTB") -> dict[str, pd.Da
     return found | {f"{dataset} (printed)": printed}
 
 
-def beside_print(study: Study, item: str, data: str) -> pd.DataFrame:
-    """An item's obtained values on one data set with the printed ones beside them.
-
-    As of `Study.compare`, for `vaelib.tables.comparison`, but printed values are found by run and
-    column of the results, distinct n-grams are percentages, and a column that no run has yet is
-    empty.
-
-    Args:
-        study: The study of Coupled-VAE.
-        item: An item with columns.
-        data: One of its data sets.
-    """
-    results, labels = study.results(), study.labels_of(item)
-    printed = printed_for(study, data)[0].set_index("label")
-    same = study.profile == "paper" and data in study.about["data"].values()
-    here = results[(results["data"] == data) & results["label"].isin(labels)]
-    rows: list[dict[str, Any]] = []
-    for label, group in here.groupby("label", sort=False):
-        about = {"data": data, "label": label, "stale": bool(group["stale"].any())}
-        for column, metric in study.item(item)["columns"].items():
-            scale = 100.0 if metric.startswith("distinct") else 1.0
-            mine = group.reindex(columns=[metric])[metric].astype(float) * scale
-            known = metric in printed and label in printed.index
-            theirs = printed.at[label, metric] * scale if known else math.nan
-            row = {"column": column, "metric": metric, "mean": mine.mean(), "sd": mine.std()}
-            row |= {"seeds": len(group), "published": theirs}
-            rows.append(about | row | {"difference": row["mean"] - theirs if same else math.nan})
-    return pd.DataFrame(rows)
-
-
-def present(study: Study, item: str, data: str, names: dict[str, str] | None = None) -> Shown:
-    """An item's table on one data set, printed beside obtained, with its provenance.
-
-    Args:
-        study: The study of Coupled-VAE.
-        item: An item with columns.
-        data: One of its data sets.
-        names: How to head the columns instead, by the column of the results.
-    """
-    about = study.item(item)
-    table = tables.comparison(beside_print(study, item, data))
-    heads = {column: (names or {}).get(m, column) for column, m in about["columns"].items()}
-    heads |= {c: f"{c} (%)" for c, m in about["columns"].items() if m.startswith("distinct")}
-    notes = [*table.attrs["notes"], tables.provenance(study, item, data)]
-    title = f"{about['title']} ({study.about['reference']}, {about['source']}), on {data}"
-    return (
-        Shown(table.rename(columns=heads), title, tuple(notes)) if len(table) else _nothing(title)
-    )
-
-
 def _nothing(title: str, what: str = "runs") -> Shown:
     """A line in the place of an empty table."""
     return Shown(pd.DataFrame(), "", (f"{title}: no {what} yet.",))
@@ -188,7 +129,9 @@ def twin_table(study: Study, item: str, column: str, data: str) -> Shown:
     theirs, ours = (
         twin_differences(t, metric) for t in (printed, results[results["data"] == data])
     )
-    cells = tables.comparison(beside_print(study, item, data))
+    compared = study.compare(item)
+    here = compared[compared["data"] == data] if len(compared) else compared
+    cells = tables.comparison(here)
     cells.index = [str(label).removesuffix(f" {tables.STALE}") for label in cells.index]
     rows = []
     for base in BASES:

@@ -24,8 +24,8 @@ from vaelib import store as files
 from vaelib import writing
 from vaelib.build import Built, build, load_data, parts, resolve
 from vaelib.config import Config
-from vaelib.data import DATASETS, Corpus
-from vaelib.data.datasets import check_data, code_of
+from vaelib.data import Corpus
+from vaelib.data.datasets import check_data, code_of, own_folder
 from vaelib.digest import code_digest
 from vaelib.errors import VaelibError
 from vaelib.evaluate import MEASURES, Pass, evaluate
@@ -36,7 +36,6 @@ from vaelib.train import Training, Watch, fit, machine, training_of
 from vaelib.trainings import STAGE  # and registers them
 from vaelib.weights import load_weights, save_weights
 
-HISTORY_ROWS = 200
 _FRESH = "make the run (again) with fresh=True, or `vaelib train --fresh`"
 
 
@@ -53,9 +52,10 @@ def key_of(config: Config) -> Key:
 
 def _own_texts(data: str) -> str:
     """The content of an own corpus as a checksum; data sets with an id are pinned already."""
-    if data in DATASETS or not Path(data).is_dir():
+    folder = own_folder(data)
+    if folder is None or not folder.is_dir():
         return ""
-    texts = [path.read_bytes() for path in sorted(Path(data).glob("*.txt"))]
+    texts = [path.read_bytes() for path in sorted(folder.glob("*.txt"))]
     return hashlib.sha256(b"\0".join(texts)).hexdigest()
 
 
@@ -334,23 +334,12 @@ def _train(config: Config, corpus: Corpus, folder: Path, watch: Watch | None) ->
     files.write_arrays(folder / files.HISTORY, training.history_columns())
     return {
         "epochs": [
-            {k: _short(v) if math.isfinite(v) else None for k, v in row.items()}
+            {k: files.short(v) if math.isfinite(v) else None for k, v in row.items()}
             for row in training.progress.epochs
         ],
-        "history": thin(training.history_columns(), HISTORY_ROWS),
+        "history": files.thin(training.history_columns()),
         "provenance": provenance(config, corpus, begun, training),
     }
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.6g}")
-
-
-def thin(columns: dict[str, np.ndarray], rows: int) -> dict[str, list[float]]:
-    """Means over `rows` equal blocks of steps, so that a record stays small."""
-    size = len(next(iter(columns.values()), []))
-    blocks = np.array_split(np.arange(size), min(rows, size) or 1)
-    return {k: [_short(float(v[b].mean())) for b in blocks if len(b)] for k, v in columns.items()}
 
 
 def provenance(config: Config, corpus: Corpus, begun: float, training: Training) -> dict[str, Any]:

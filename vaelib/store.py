@@ -22,6 +22,7 @@ ARRAYS, WEIGHTS, STATE, HISTORY = (
     "history.npz",
 )
 
+HISTORY_ROWS = 200
 _PARTS, _NAMED = ("config", "metrics", "provenance"), {"method", "data", "profile", "seed"}
 
 
@@ -95,6 +96,18 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise VaelibError(
             f"cannot read {path}: {error}; delete it and the run is made again."
         ) from error
+
+
+def short(value: float) -> float:
+    """A number as records keep it, with six digits."""
+    return float(f"{value:.6g}")
+
+
+def thin(columns: dict[str, np.ndarray], rows: int = HISTORY_ROWS) -> dict[str, list[float]]:
+    """Means over `rows` equal blocks of steps, so that a record stays small."""
+    size = len(next(iter(columns.values()), []))
+    blocks = np.array_split(np.arange(size), min(rows, size) or 1)
+    return {k: [short(float(v[b].mean())) for b in blocks if len(b)] for k, v in columns.items()}
 
 
 @dataclass(frozen=True)

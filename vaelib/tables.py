@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from vaelib._formats import flattened, to_csv, to_json, to_latex, to_markdown
-from vaelib.metrics import METRICS
+from vaelib.metrics import METRICS, spec_of
 from vaelib.studies import Study
 
 STALE = "†"
@@ -38,6 +38,8 @@ def comparison(compared: pd.DataFrame) -> pd.DataFrame:
     table = compared.assign(label=_labels(compared))
     if "published" not in table:
         table = table.assign(published=float("nan"), difference=float("nan"))
+    if "percent" in table:
+        table["column"] = table["column"].where(~table["percent"], table["column"].map(_percent))
     groups = table.groupby("column", sort=False)
     table["cell"] = pd.concat([_cells(group) for _, group in groups])
     index = ["data", "label"] if len(set(table["data"])) > 1 else ["label"]
@@ -46,6 +48,10 @@ def comparison(compared: pd.DataFrame) -> pd.DataFrame:
     wide = table.pivot_table("cell", index, "column", aggfunc="first")
     wide = wide.reindex(index=rows, columns=list(table["column"].unique()))
     return _noted(wide.rename_axis(columns=None).fillna("–"), _notes(table))
+
+
+def _percent(column: str) -> str:
+    return column if column.endswith("(%)") else f"{column} (%)"
 
 
 def _labels(table: pd.DataFrame) -> list[str]:
@@ -64,7 +70,8 @@ def _noted(table: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
 def _notes(table: pd.DataFrame) -> list[str]:
     kind = "alone" if table["published"].isna().all() else "other"
     kind = "same" if table["difference"].notna().any() else kind
-    few, most = int(table["seeds"].min()), int(table["seeds"].max())
+    seeds = table.loc[table["mean"].notna(), "seeds"]
+    few, most = (int(seeds.min()), int(seeds.max())) if len(seeds) else (0, 0)
     seeds = f"Seeds: {most}." if few == most else f"Seeds: {few} to {most}."
     return [_NOTES[kind], seeds, *([_NOTES["stale"]] if table["stale"].any() else [])]
 
@@ -90,18 +97,19 @@ def decimals(metric: str, values: pd.Series) -> int:
 
     Counts of dimensions are whole unless a mean over seeds is not.
     """
-    unit = METRICS[metric].unit if metric in METRICS else "F1" if "rouge" in metric else "nats"
-    if unit == "dimensions":
+    spec = METRICS[metric] if metric in METRICS else spec_of(metric)
+    if spec and spec.unit == "dimensions":
         return 0 if (values.dropna() % 1 == 0).all() else 1
-    if unit == "F1":
+    most = values.abs().max()
+    if spec and spec.unit in ("1", "F1") and most <= 1:
         return 3
-    return 2 if values.abs().max() < 10 else 1
+    return 2 if most < 10 else 1
 
 
 def _printed_decimals(values: pd.Series) -> int:
-    """The fewest decimals, at most 2, that show every printed number in full."""
+    """The fewest decimals, at most 4, that show every printed number in full."""
     known = values.dropna()
-    return next((n for n in (0, 1) if known.round(n).equals(known)), 2)
+    return next((n for n in range(4) if known.round(n).equals(known.round(6))), 4)
 
 
 def _number(value: float, places: int, sign: str = "") -> str:

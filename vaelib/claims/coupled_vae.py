@@ -57,14 +57,6 @@ COLLAPSED = 0.1  # 13, nats
 PERPLEXITY = 1.05  # 14
 
 # The printed columns that the study's file does not name, and their units in the results.
-_COLUMNS = {
-    "gradnorm_dLrec_de": "grad_rec",
-    "gradnorm_dLreg_de": "grad_kl",
-    "normalized_dh_de": "grad_signal",
-    "gradnorm_dLrec_c_de": "grad_coupled",
-    "gradnorm_d(Lrec+Lrec_c)_de": "grad_total",
-    **{f"Dist-{n}{unit}": f"distinct_{n}" for n in (1, 2) for unit in ("", "(%)")},
-}
 
 CLAIMS: list[Claim] = []
 Test = Callable[[Evidence], list[Check]]
@@ -86,7 +78,7 @@ def published_results(dataset: str = "PTB") -> pd.DataFrame:
 def _printed(dataset: str) -> pd.DataFrame:
     study = loads((files("vaelib") / "studies" / "coupled_vae.toml").read_text(encoding="utf-8"))
     printed = pd.concat(published(PAPER, name) for name in tables(PAPER))
-    columns = study["print"] | _COLUMNS
+    columns = study["print"]
     kept = printed[printed["dataset"].isin([dataset, DIALOGUES]) & printed["metric"].isin(columns)]
     scale = kept["metric"].str.endswith("(%)").map({True: 100.0, False: 1.0})
     labels = {k: v for item in study["item"] for k, v in item.get("published_as", {}).items()}

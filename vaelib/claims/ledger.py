@@ -137,7 +137,7 @@ def _cases(
     scopes = {
         "data": tables or [("", "", Evidence(pd.DataFrame()))],
         "toy": list(_toys(toy, list(dict.fromkeys(profile for profile, _, _ in tables)))),
-        "analytic": [("any", "random posteriors", Evidence(pd.DataFrame()))],
+        "analytic": [("any", "random draws", Evidence(pd.DataFrame()))],
     }
     module = PAPERS[check_name(paper, PAPERS, "paper with claims")]
     results_in_print = module.published_results()

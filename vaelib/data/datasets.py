@@ -103,10 +103,14 @@ def _registry() -> Registry[DatasetSpec]:
 DATASETS = _registry()
 
 
+PAIRS = "pairs:"  # before the path of an own folder, whose lines are then pairs
+
+
 def data_name(name_or_path: str | os.PathLike[str]) -> str:
     """The one name of a corpus in settings and records: an id, or the whole path of a folder.
 
-    A path is meant where there is a separator, a `Path`, or a folder of a name that is no id.
+    A path is meant where there is a separator, a `Path`, or a folder of a name that is no id, and
+    behind `pairs:`, which stays before the path.
 
     Raises:
         VaelibError: Neither a text nor a path.
@@ -114,6 +118,8 @@ def data_name(name_or_path: str | os.PathLike[str]) -> str:
     if not isinstance(name_or_path, str | os.PathLike):
         raise VaelibError(f"data={name_or_path!r}: give a data set's id or a folder's path.")
     text = os.fspath(name_or_path)
+    if text.startswith(PAIRS) and isinstance(name_or_path, str):
+        return PAIRS + str(Path(text.removeprefix(PAIRS)).resolve())
     path = not isinstance(name_or_path, str) or "/" in text or os.sep in text
     folder = text not in ("", *DATASETS) and Path(text).is_dir()
     return str(Path(text).resolve()) if path or folder else text
@@ -126,9 +132,25 @@ def check_data(name_or_path: str | os.PathLike[str]) -> str:
         VaelibError: An unknown name; the message lists the known ids.
     """
     name = data_name(name_or_path)
-    if not os.path.isabs(name):
+    if not own_folder(name):
         check_name(name, DATASETS, "data set (and no folder)")
     return name
+
+
+def own_folder(data: str) -> Path | None:
+    """Where a corpus of one's own lies, given its name in settings; None for an id."""
+    path = data.removeprefix(PAIRS)
+    return Path(path) if os.path.isabs(path) else None
+
+
+def holds(data: str) -> str:
+    """What a data set holds: "text", "pairs", "images", or the toy's "points".
+
+    A folder of one's own is read as sentences, behind `pairs:` as pairs.
+    """
+    if data in DATASETS:
+        return DATASETS[data].holds
+    return "points" if data == "toy" else "pairs" if data.startswith(PAIRS) else "text"
 
 
 def load(
@@ -145,11 +167,13 @@ def load(
 ) -> Corpus:
     """Load a data set by id, or a folder with train.txt, valid.txt and test.txt.
 
+    The lines of a folder are sentences, those of `pairs:FOLDER` are `post<TAB>response`.
+
     Downloaded files are kept in a cache (`VAELIB_CACHE`) and checked each time; `VAELIB_MIRROR`
     (a folder or URL) replaces the host. The vocabulary is counted on the training slice.
 
     Args:
-        name_or_path: An id of `DATASETS`, or the path of a folder.
+        name_or_path: An id of `DATASETS`, or the path of a folder, after `pairs:` or not.
         train_size: Sentences of the training split to take: a random subset in file order, the
             same in every run; None, or more than there are, takes all.
         valid_size: The same for the validation split.
@@ -173,9 +197,11 @@ def load(
         if value is not None or not what.endswith(("_size", "_vocabulary")):
             check_whole(what, value, 0 if what == "seed" else 1)
     data = check_data(name_or_path)
-    if data not in DATASETS:
-        name = Path(data).name
-        return build_corpus(f"folder:{name}", name, *read_folder(data, max_words), slicing)
+    if folder := own_folder(data):
+        name = folder.name
+        if holds(data) == "pairs":
+            return build_pairs(f"pairs:{name}", name, *read_pair_folder(folder, max_words), slicing)
+        return build_corpus(f"folder:{name}", name, *read_folder(folder, max_words), slicing)
     spec = DATASETS[data]
     if spec.holds == "images":
         return _image_corpus(spec, _read_images(spec, binarisation).sliced(slicing))
@@ -188,6 +214,8 @@ def load(
 
 def code_of(data: str) -> list[Callable[..., Any]]:
     """The functions that read a data set and make its corpus."""
+    if holds(data) == "pairs" and own_folder(data):
+        return [build_pairs, read_pair_folder]
     if data not in DATASETS:
         return [build_corpus, read_texts]
     spec = DATASETS[data]

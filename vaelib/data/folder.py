@@ -26,15 +26,6 @@ def read_folder(
     Raises:
         VaelibError: A file is missing, empty, not UTF-8, half labelled, or has too long a line.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise VaelibError(f"no folder {folder}; give one with train.txt, valid.txt and test.txt.")
-    missing = [f"{name}.txt" for name in SPLITS if not (folder / f"{name}.txt").is_file()]
-    if missing:
-        raise VaelibError(
-            f"{folder} has no {' and no '.join(missing)}; a corpus needs train.txt, valid.txt and "
-            "test.txt, one sentence a line."
-        )
     return read_splits(folder, lambda *content: read_texts(*content, max_words, labelled))
 
 
@@ -51,11 +42,20 @@ def read_splits(
         What each split holds, and the SHA-256 of each file by its name.
 
     Raises:
-        VaelibError: A file cannot be read, or `read` refuses it.
+        VaelibError: A file is missing or cannot be read, or `read` refuses it.
     """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise VaelibError(f"no folder {folder}; give one with train.txt, valid.txt and test.txt.")
+    missing = [f"{name}.txt" for name in SPLITS if not (folder / f"{name}.txt").is_file()]
+    if missing:
+        raise VaelibError(
+            f"{folder} has no {' and no '.join(missing)}; a corpus needs train.txt, valid.txt and "
+            "test.txt, one sentence or pair a line."
+        )
     texts, checksums = {}, {}
     for name in SPLITS:
-        path = Path(folder) / f"{name}.txt"
+        path = folder / f"{name}.txt"
         content = read_bytes(path, f"{name}.txt")
         texts[name] = read(content, str(path))
         checksums[path.name] = sha256(content)

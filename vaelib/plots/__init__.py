@@ -27,6 +27,7 @@ from vaelib.plots.diversity import (
     training_curves,
 )
 from vaelib.plots.images import image_grid
+from vaelib.plots.methods import ESTIMATORS, estimator_panels, method_dots, rate_distortion
 from vaelib.plots.posteriors import (
     activity,
     density_grid,
@@ -39,6 +40,7 @@ from vaelib.plots.training import history
 from vaelib.plots.verdicts import verdict_map
 
 __all__ = [
+    "ESTIMATORS",
     "Picture",
     "activity",
     "aggregation_curve",
@@ -49,16 +51,19 @@ __all__ = [
     "critic_traces",
     "density_grid",
     "dimension_panels",
+    "estimator_panels",
     "gradient_bias",
     "gradient_dynamics",
     "history",
     "image_grid",
     "interpolation_curves",
     "likelihood_curves",
+    "method_dots",
     "perplexity_planes",
     "posterior_panels",
     "probe_curves",
     "proposition_curves",
+    "rate_distortion",
     "setting_maps",
     "toy_snapshots",
     "tradeoff",

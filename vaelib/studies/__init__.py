@@ -1,6 +1,7 @@
 """Studies: what each table and figure of a paper is made of, and the results there are."""
 
 import dataclasses
+import math
 import os
 import tomllib
 from collections.abc import Iterable
@@ -261,6 +262,8 @@ class Study:
     def table(self, name: str) -> pd.DataFrame:
         """Obtained values of an item, long form: data, label, metric, mean, sd, seeds, stale.
 
+        Fractions that the item wants in per cent (`percent`) are; a number that no run has is NaN.
+
         Args:
             name: An item with columns ("table2", "figure2", "ablation").
         """
@@ -269,43 +272,47 @@ class Study:
             raise VaelibError(
                 f"{name} of {self.paper} is no table of runs; see its page in the book."
             )
-        columns, results = self.item(name)["columns"], self.results()
+        item, results = self.item(name), self.results()
         rows = []
-        for (data, label), group in results.groupby(["data", "label"], sort=False):
-            if label in labels:
-                rows += [_summary(group, data, label, c, metric) for c, metric in columns.items()]
+        for _, group in results.groupby(["data", "label"], sort=False):
+            if group["label"].iloc[0] in labels:
+                rows += [_summary(group, item, column) for column in item["columns"]]
         return pd.DataFrame(rows)
 
     def compare(self, name: str) -> pd.DataFrame:
         """The item's table with the printed value beside each obtained one.
 
-        `difference` is given only for the paper's own data at the `paper` profile; elsewhere the
-        note says "other data: direction only".
+        Where the paper has numbers on the same data they are taken, elsewhere those of the item's
+        `published_data`. `difference` is given only for the paper's own data at the `paper`
+        profile; elsewhere the note says "other data: direction only".
         """
         item, table = self.item(name), self.table(name)
         if table.empty:
             return table
         printed = self._printed(item)
-        keys = zip(table["label"], table["column"], strict=True)
-        table["published"] = [printed.get(key, float("nan")) for key in keys]
-        names = self.about["data"]
-        same = table["data"].eq(names.get(item.get("published_data"))) & (self.profile == "paper")
+        own = {id_: there for there, id_ in self.about["data"].items() if there in printed}
+        there = [own.get(data, item.get("published_data")) for data in table["data"]]
+        places = zip(there, table["label"], table["metric"], strict=True)
+        values = [printed.get(d, {}).get((label, m), math.nan) for d, label, m in places]
+        table["published"] = table["percent"].map({True: 100.0, False: 1.0}) * values
+        same = table["data"].isin(own) & (self.profile == "paper")
         table["difference"] = (table["mean"] - table["published"]).where(same)
         table["note"] = same.map({True: "", False: "other data: direction only"})
         return table
 
-    def _printed(self, item: dict[str, Any]) -> dict[tuple[str, str], float]:
+    def _printed(self, item: dict[str, Any]) -> dict[str, dict[tuple[str, str], float]]:
+        """Data set as printed -> (label, column of the results) -> value, fractions for percent."""
         frames = [published(self.paper, t) for t in item.get("published", [])]
-        if not frames:
-            return {}
-        every = pd.concat(frames)
-        mine = every[every["dataset"] == item["published_data"]]
         labels = {_plain(row["label"]): row["label"] for row in grid(self.paper)}
         labels |= {_plain(k): v for k, v in item.get("published_as", {}).items()}
-        return {
-            (labels.get(_plain(m), m), c): float(v)
-            for m, c, v in zip(mine["model"], mine["metric"], mine["value"], strict=True)
-        }
+        columns, found = self.about["print"] | item["columns"], dict[str, Any]()
+        for row in pd.concat(frames).to_dict("records") if frames else []:
+            metric, model = row["metric"], row["model"]
+            in_percent = metric.endswith("(%)") or item.get("percent") is True
+            place = labels.get(_plain(model), model), columns.get(metric, metric)
+            value = float(row["value"]) / (100.0 if in_percent else 1.0)
+            found.setdefault(row["dataset"], {}).setdefault(place, value)
+        return found
 
     def panels(self, name: str, data: str, seed: int | None = None) -> list[Panel]:
         """(label, mu [N, D], logvar [N, D]) of an item's runs on one data set and seed.
@@ -352,19 +359,19 @@ def _row(plan: Planned, run: Run) -> dict[str, Any]:
     return row | {"stale": run.stale, **sizes, **run.metrics}
 
 
-def _summary(
-    group: pd.DataFrame, data: str, label: str, column: str, metric: str
-) -> dict[str, Any]:
-    if metric not in group:
-        raise VaelibError(f"the runs of {label!r} on {data} hold no {metric}; evaluate them anew.")
-    values = group[metric]
+def _summary(group: pd.DataFrame, item: dict[str, Any], column: str) -> dict[str, Any]:
+    """One number of an item over the seeds of a label on one data set."""
+    metric, first, wanted = item["columns"][column], group.iloc[0], item.get("percent", False)
+    percent = wanted is True or (isinstance(wanted, list) and column in wanted)
+    values = group.reindex(columns=[metric])[metric].astype(float) * (100.0 if percent else 1.0)
     return {
-        "data": data,
-        "label": label,
-        "family": group["family"].iloc[0],
-        "value": group["value"].iloc[0],
+        "data": first["data"],
+        "label": first["label"],
+        "family": first["family"],
+        "value": first["value"],
         "column": column,
         "metric": metric,
+        "percent": percent,
         "mean": values.mean(),
         "sd": values.std(ddof=1),
         "seeds": int(values.notna().sum()),

@@ -1,12 +1,12 @@
-"""Accuracies in percent beside printed ones, of fabricated results."""
+"""Tables of items whose fractions are shown in per cent, of fabricated results."""
 
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from vaelib import tables
 from vaelib.claims.du_vae import BUDGETS
-from vaelib.pages_du import in_percent
 from vaelib.store import Store
 from vaelib.studies import Study
 
@@ -26,19 +26,19 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
 
 
 def test_both_numbers_of_a_cell_are_percent(study: Study) -> None:
-    table = in_percent(study, "table2", "grammar").table
+    table = tables.present(study, "table2", "grammar").table
     cells = table.loc["DU-VAE(0.5, 0.8)"]
-    assert cells["accuracy@100labels"] == "88.91 | 80.5 ± 0.7"
-    assert table.loc["VAE", "accuracy@10000labels"] == "77.11 | 57.5 ± 0.7"
+    assert cells["accuracy@100labels (%)"] == "88.91 | 80.5 ± 0.7"
+    assert table.loc["VAE", "accuracy@10000labels (%)"] == "77.11 | 57.5 ± 0.7"
 
 
 def test_images_stand_beside_nothing_in_print(study: Study) -> None:
-    shown = in_percent(study, "table3_images", "grammar")
-    assert shown.table.loc["VAE", "500 labels"] == "57.5 ± 0.7"
+    shown = tables.present(study, "table3_images", "grammar")
+    assert shown.table.loc["VAE", "500 labels (%)"] == "57.5 ± 0.7"
     assert "an analogue of Table 3" in shown.caption
 
 
 def test_data_without_runs_say_so(study: Study) -> None:
-    shown = in_percent(study, "table2", "digits")
+    shown = tables.present(study, "table2", "digits")
     assert shown.table.empty
     assert "No runs yet." in shown.notes
