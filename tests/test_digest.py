@@ -17,6 +17,12 @@ Edit = Callable[[str, str, str], None]
 GUARD = "    if p > 1:\n        raise ValueError(p)\n"
 
 
+def forget() -> None:
+    """Let the digest read definitions anew."""
+    digest._definition.cache_clear()
+    digest._text.cache_clear()
+
+
 @pytest.fixture
 def edit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Edit]:
     """Change the source of one module as the digest reads it, the files left as they are."""
@@ -30,12 +36,12 @@ def edit(monkeypatch: pytest.MonkeyPatch) -> Iterator[Edit]:
         text = (digest.ROOT / file).read_text("utf-8")
         assert old in text, f"{file} no longer holds {old!r}: mend this test"
         edited[name] = digest._Module(name, text.replace(old, new, 1))
-        digest._definition.cache_clear()
+        forget()
 
     monkeypatch.setattr(digest, "_module", module)
-    digest._definition.cache_clear()
+    forget()
     yield change
-    digest._definition.cache_clear()
+    forget()
 
 
 def key(method: str = "dg", **changes: object) -> Key:
@@ -192,11 +198,11 @@ def test_the_digest_reads_the_files_of_the_package(
     shutil.copytree(digest.ROOT, tmp_path / "vaelib", ignore=ignore)
     monkeypatch.setattr(digest, "ROOT", tmp_path / "vaelib")
     (tmp_path / "vaelib" / "noise.py").write_text("standard_normal = None\n", "utf-8")
-    for cached in (digest._module, digest._definition):
-        cached.cache_clear()
+    for clear in (digest._module.cache_clear, forget):
+        clear()
     after = key()
-    for cached in (digest._module, digest._definition):
-        cached.cache_clear()
+    for clear in (digest._module.cache_clear, forget):
+        clear()
     assert after.trained != before.trained
 
 

@@ -21,13 +21,16 @@ PLUMBING = ("config", "store", "errors", "registry", "digest", "data.download")
 PLUMBING += ("data.folder", "data.datasets")
 
 
+Place = tuple[str, str]  # the module and the name of a definition
+
+
 class _Module:
     """The top-level definitions of one module, by name, and where its imported names come from."""
 
     def __init__(self, name: str, source: str) -> None:
         self.name = name
         self.definitions: dict[str, list[ast.stmt]] = {}
-        self.imports: dict[str, tuple[str, str]] = {}
+        self.imports: dict[str, Place] = {}
         for node in ast.parse(source).body:
             self._add(node)
 
@@ -100,7 +103,7 @@ def _module(name: str) -> _Module | None:
     return _Module(name, path.read_text("utf-8")) if path.is_file() else None
 
 
-def _resolve(module: str, name: str) -> tuple[str, str] | None:
+def _resolve(module: str, name: str) -> Place | None:
     """Where `name`, as seen in `module`, is defined; None when outside the package."""
     for _ in range(20):
         known = _module(module)
@@ -114,7 +117,7 @@ def _resolve(module: str, name: str) -> tuple[str, str] | None:
     return None
 
 
-def _references(module: str, node: ast.AST) -> Iterable[tuple[str, str]]:
+def _references(module: str, node: ast.AST) -> Iterable[Place]:
     for child in ast.walk(node):
         if isinstance(child, ast.Name):
             found = _resolve(module, child.id)
@@ -124,7 +127,7 @@ def _references(module: str, node: ast.AST) -> Iterable[tuple[str, str]]:
             yield from _through_module(module, child.value.id, child.attr)
 
 
-def _through_module(module: str, name: str, attribute: str) -> Iterable[tuple[str, str]]:
+def _through_module(module: str, name: str, attribute: str) -> Iterable[Place]:
     known = _module(module)
     imported = known.imports.get(name) if known else None
     if imported:
@@ -134,7 +137,7 @@ def _through_module(module: str, name: str, attribute: str) -> Iterable[tuple[st
 
 
 @cache
-def _definition(place: tuple[str, str]) -> tuple[str, tuple[tuple[str, str], ...]] | None:
+def _definition(place: Place) -> tuple[str, tuple[Place, ...]] | None:
     """The code of one definition and the places it refers to; None when there is none."""
     module = _module(place[0])
     if module is None or place[1] not in module.definitions:
@@ -144,10 +147,17 @@ def _definition(place: tuple[str, str]) -> tuple[str, tuple[tuple[str, str], ...
     return "\n".join(_dump(node) for node in nodes), tuple(sorted(references))
 
 
-def reachable(roots: Iterable[Any]) -> dict[tuple[str, str], str]:
+def reachable(roots: Iterable[Any]) -> dict[Place, str]:
     """The package's definitions that `roots` (functions, classes) use: (module, name) -> code."""
-    todo = [(root.__module__, root.__qualname__.split(".")[0]) for root in roots]
-    seen: dict[tuple[str, str], str] = {}
+    return _reachable(_places(roots))
+
+
+def _places(roots: Iterable[Any]) -> tuple[Place, ...]:
+    return tuple((root.__module__, root.__qualname__.split(".")[0]) for root in roots)
+
+
+def _reachable(places: Iterable[Place]) -> dict[Place, str]:
+    todo, seen = list(places), dict[Place, str]()
     while todo:
         place = todo.pop()
         definition = _definition(place)
@@ -174,8 +184,12 @@ def code_digest(roots: Iterable[Any], extra: str = "") -> str:
         extra: Further text to cover, such as settings.
     """
     roots = list(roots)
-    code = reachable(roots)
     extra += "".join(_foreign(r) for r in roots if r.__module__.split(".")[0] != PACKAGE)
-    text = "\n".join(f"{module}.{name}: {code[module, name]}" for module, name in sorted(code))
-    text += extra
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return hashlib.sha256((_text(_places(roots)) + extra).encode()).hexdigest()[:12]
+
+
+@cache
+def _text(places: tuple[Place, ...]) -> str:
+    """All code that is reachable from some places, in the order of its names."""
+    code = _reachable(places)
+    return "\n".join(f"{module}.{name}: {code[module, name]}" for module, name in sorted(code))

@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -257,11 +258,15 @@ def _forward(config: Config, model: Any, x: Tensor, noise: torch.Generator) -> O
 
 
 def _step(config: Config, built: Any, x: Tensor, noise: torch.Generator) -> None:
-    """One step of the strategy that changes nothing."""
-    every = dict.fromkeys([*built.model.parameters(), *built.objective.parameters()])
+    """One step of the strategy that changes nothing.
+
+    Not even an optimiser is made: the first one of a process loads torch's compiler, for seconds.
+    """
     part = STRATEGIES[config.strategy]
     known = {k: v for k, v in config.options.items() if k in inspect.signature(part).parameters}
-    still = torch.optim.SGD(every, lr=0.0)
+    still: Any = SimpleNamespace(
+        zero_grad=built.model.zero_grad, step=lambda: None, param_groups=[]
+    )
     strategy = part(built.model, built.objective, still, config.clip, config.precision, **known)
     strategy.batches, strategy.aggressive = [x], False  # as the trainings give them that need them
     strategy.step(x, built.schedule.final, noise)

@@ -225,8 +225,8 @@ class Study:
 
     def refresh(self) -> "Study":
         """Look at the store again, as after a sweep."""
-        self.__dict__.pop("_index", None)
-        self.__dict__.pop("found", None)
+        for known in ("_index", "found", "_results"):
+            self.__dict__.pop(known, None)
         return self
 
     @cached_property
@@ -252,6 +252,10 @@ class Study:
 
         And what the paper's claims read off its epochs and posteriors, see `claims.further`.
         """
+        return self._results.copy()
+
+    @cached_property
+    def _results(self) -> pd.DataFrame:
         more = further(self.paper, self.found)
         rows = [
             _row(plan, run) | more.get((plan.data, plan.label, plan.seed), {})
