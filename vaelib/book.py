@@ -194,6 +194,12 @@ def _fresh(folder: Path, name: str, values: Mapping[str, Any]) -> bool:
     return read_json(stamp) == _stamp(find_notebook(name), values)
 
 
+def _begin(jobs: int) -> None:
+    """What a worker does first: its kernels share the processors instead of fighting for them."""
+    follow_parent()
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+
+
 def _run_all(given: Mapping[str, Mapping[str, Any]], folder: Path, jobs: int) -> Iterator[str]:
     """Execute notebooks, `jobs` at a time; yields each name when its copy is there.
 
@@ -201,7 +207,7 @@ def _run_all(given: Mapping[str, Mapping[str, Any]], folder: Path, jobs: int) ->
         VaelibError: Some stopped; raised when the others are done.
     """
     start, wrong = time.monotonic(), []
-    with ProcessPoolExecutor(jobs, get_context("spawn"), follow_parent) as pool:
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (jobs,)) as pool:
         running = {
             pool.submit(run_notebook, name, values, folder / f"{name}.ipynb"): name
             for name, values in given.items()

@@ -22,7 +22,10 @@ def means(results: pd.DataFrame, by: str) -> pd.DataFrame:
 
 
 def _spread(mean: float, sd: float) -> str:
-    return f"{mean:.3f}" if pd.isna(sd) else f"{mean:.3f} ± {sd:.3f}"
+    if pd.isna(mean):
+        return "–"
+    number = "{:.3f}".format if abs(mean) < 1000 else "{:,.0f}".format
+    return number(mean) if pd.isna(sd) else f"{number(mean)} ± {number(sd)}"
 
 
 def _number(value: float | None) -> str:

@@ -27,6 +27,8 @@ ESTIMATORS = {
 _ROW = 0.2  # inches of a method
 _CROWD = 0.04  # points nearer than this part of the plane share a text
 _KEY_COLUMNS = 3
+_LINEAR = 5.0  # nats up to which an axis of rates is linear; logarithmic beyond
+_FAR = 3.0  # interquartile ranges above the upper quartile that a panel shows
 
 
 def _looks(families: Sequence[str]) -> dict[str, Look]:
@@ -41,6 +43,8 @@ def _numbered(results: pd.DataFrame) -> dict[str, int]:
 @styled
 def rate_distortion(results: pd.DataFrame) -> Picture:
     """Distortion against rate, a number a method; on a dotted line the ELBO is the same.
+
+    Rates are linear up to 5 nats and logarithmic beyond, where the autoencoders are.
 
     Args:
         results: A results table of one data set; methods without a rate are left out.
@@ -57,6 +61,7 @@ def rate_distortion(results: pd.DataFrame) -> Picture:
         look = looks[str(family)]
         more = {"color": look.color, "marker": look.marker, "label": str(family)}
         axes.scatter(means["kl"], means["distortion"], s=26, **more)
+    _rates(axes)
     _number(axes, rows.groupby("label", sort=False)[["kl", "distortion"]].mean(), numbers)
     _isolines(axes)
     axes.set_xlabel("rate KL (nats)")
@@ -66,12 +71,22 @@ def rate_distortion(results: pd.DataFrame) -> Picture:
     return figure
 
 
+def _rates(axes: Axes) -> None:
+    """Make the horizontal axis one of rates."""
+    axes.set_xscale("symlog", linthresh=_LINEAR, linscale=3.0)
+    ticks = [0, 1, 2, 3, 4, 5, 10, 30, 100, 300, 1000]
+    right = axes.dataLim.x1
+    shown = [tick for tick in ticks if tick <= max(right, 1.0) * 1.1]
+    axes.set_xticks(shown, [str(tick) for tick in shown])
+    axes.minorticks_off()
+
+
 def _number(axes: Axes, means: pd.DataFrame, numbers: dict[str, int]) -> None:
     """Write the number of each method beside its point, one text where points crowd."""
-    size = np.ptp(means.to_numpy(), axis=0)
-    left = list(means.index)
+    seen = axes.transLimits.transform(axes.transScale.transform(means.to_numpy()))
+    places, left = pd.DataFrame(seen, index=means.index), list(means.index)
     while left:
-        near = (np.abs(means.loc[left] - means.loc[left[0]]) <= _CROWD * size).all(axis=1)
+        near = (np.abs(places.loc[left] - places.loc[left[0]]) <= _CROWD).all(axis=1)
         group = [label for label in left if near[label]]
         left = [label for label in left if not near[label]]
         place = tuple(means.loc[group].max())
@@ -93,8 +108,9 @@ def _key(axes: Axes, numbers: dict[str, int]) -> None:
 def _isolines(axes: Axes) -> None:
     """Lines of equal rate + distortion through the panel as it is."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
-    for total in np.linspace(left + low, right + high, 9)[1:-1]:
-        axes.plot([left, right], [total - left, total - right], color=style.INK, lw=0.7, ls=":")
+    rates = np.concatenate([np.linspace(left, _LINEAR, 50), np.geomspace(_LINEAR, right + 10, 50)])
+    for total in np.arange(np.floor(low), high + _LINEAR, 1.0):
+        axes.plot(rates, total - rates, color=style.INK, lw=0.6, ls=":")
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
 
@@ -104,6 +120,8 @@ def method_dots(
     results: pd.DataFrame, metrics: Mapping[str, str] | None = None, by: str | None = None
 ) -> Picture:
     """A row a method and a panel a metric: means over seeds with their 95 % intervals.
+
+    A value far beyond the others stands at the panel's edge as a number.
 
     Args:
         results: A results table of one data set.
@@ -120,11 +138,15 @@ def method_dots(
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for (metric, title), axes in zip(metrics.items(), panels, strict=True):
         stats = style.over_seeds(results, "label", metric)
+        most = _far(stats.iloc[:, 0])
         for place, label in enumerate(labels):
             mean, half = stats.loc[label]
             look = looks[families[label]]
             more: dict[str, Any] = {"color": look.color, "marker": look.marker, "markersize": 4}
-            if pd.notna(mean):
+            if mean > most:
+                text: dict[str, Any] = {"ha": "right", "va": "center", "fontsize": 9}
+                axes.text(1.0, place, f"{mean:.0f}", transform=axes.get_yaxis_transform(), **text)
+            elif pd.notna(mean):
                 axes.errorbar(mean, place, xerr=half or None, elinewidth=1, **more)
         axes.set_title(title)
     panels[0].set_yticks(range(len(labels)), [style.pretty(label) for label in labels])
@@ -136,6 +158,12 @@ def method_dots(
     figure.legend(handles=handles, loc="outside lower center", ncols=3)
     figure.suptitle(f"nats, or dimensions; {style.seeds_text(results)}", fontsize=9)
     return figure
+
+
+def _far(values: pd.Series) -> float:
+    """Above which a value would squeeze all others (infinite where none does)."""
+    low, high = values.quantile([0.25, 0.75])
+    return float(high + _FAR * (high - low)) if high > low else math.inf
 
 
 @styled
@@ -155,18 +183,19 @@ def estimator_panels(results: pd.DataFrame, test_size: int, batch_size: int = 32
     ceilings |= {"mi_skip_self": float(np.log(min(512, test_size - 1)))}
     figure, looks = style.picture(5.2), _looks(list(results["family"]))
     panels = figure.subplots(2, 2, sharex=True, sharey=True).ravel()
-    most = max(rows["kl"].max(), 1.0)
+    rates = np.linspace(0, max(ceilings.values()) * 1.15, 100)
     for (metric, title), axes in zip(ESTIMATORS.items(), panels, strict=True):
         for family, mine in rows.groupby("family", sort=False):
             look = looks[str(family)]
             more = {"color": look.color, "marker": look.marker, "s": 14, "alpha": 0.8}
             axes.scatter(mine["kl"], mine[metric], label=str(family), **more)
         top = max(ceilings.values()) * 1.15
-        axes.plot([0, min(most, top)], [0, min(most, top)], color=style.INK, lw=0.8, ls=":")
+        axes.plot(rates, rates, color=style.INK, lw=0.8, ls=":")
         if metric != "mi_skip_self":  # which can pass it: nobody is compared with himself
             axes.axhline(ceilings[metric], color=style.INK, lw=0.8, ls="--")
         axes.set_title(title)
         axes.set_ylim(-0.4, top)
+        _rates(axes)
     for axes in panels[2:]:
         axes.set_xlabel("KL (nats)")
     for axes in panels[::2]:
