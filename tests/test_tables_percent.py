@@ -28,8 +28,8 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
 def test_both_numbers_of_a_cell_are_percent(study: Study) -> None:
     table = tables.present(study, "table2", "grammar").table
     cells = table.loc["DU-VAE(0.5, 0.8)"]
-    assert cells["accuracy@100labels (%)"] == "88.91 | 80.5 ± 0.7"
-    assert table.loc["VAE", "accuracy@10000labels (%)"] == "77.11 | 57.5 ± 0.7"
+    assert cells["100 labels (%)"] == "88.91 | 80.5 ± 0.7"
+    assert table.loc["VAE", "10000 labels (%)"] == "77.11 | 57.5 ± 0.7"
 
 
 def test_images_stand_beside_nothing_in_print(study: Study) -> None:

@@ -59,8 +59,12 @@ Test = Callable[[Evidence], list[Check]]
 @cache
 def items() -> dict[str, dict[str, Any]]:
     """The tables and figures that the study's file declares, by id."""
-    study = loads((files("vaelib") / "studies" / "du_vae.toml").read_text(encoding="utf-8"))
-    return {item["id"]: item for item in study["item"]}
+    return {item["id"]: item for item in _study()["item"]}
+
+
+@cache
+def _study() -> dict[str, Any]:
+    return loads((files("vaelib") / "studies" / "du_vae.toml").read_text(encoding="utf-8"))
 
 
 def printed(name: str) -> pd.DataFrame:
@@ -72,7 +76,8 @@ def printed(name: str) -> pd.DataFrame:
     item = items()[name]
     wide = pd.concat([pivot(PAPER, table, item["published_data"]) for table in item["published"]])
     labels = {model: model.replace(",", ", ") for model in wide.index} | item["published_as"]
-    rows = wide.rename(index=labels, columns=item["columns"])[list(item["columns"].values())]
+    columns = _study()["print"] | item["columns"]
+    rows = wide.rename(index=labels, columns=columns)[list(item["columns"].values())]
     return (rows / 100 if item.get("percent") else rows).rename_axis(None, axis=1)
 
 
