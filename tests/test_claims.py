@@ -278,11 +278,22 @@ def test_nothing_at_all_is_not_run() -> None:
 
 
 def test_planned_data_without_runs_are_not_run_rather_than_left_out() -> None:
-    declared = {("laptop", data): [VAE, DG] for data in ("grammar", "ptb")}
     table = results(profile="laptop", data="grammar")
+    declared = {("laptop", data): list(table["label"].unique()) for data in ("grammar", "ptb")}
     ledger = claims.judge("dg_vae", table, declared=declared)
     assert set(ledger.loc[ledger["data"] == "ptb", "verdict"]) == {"not run"}
     assert len(ledger[ledger["data"] == "ptb"]) == len(ledger[ledger["data"] == "grammar"]) == 13
+
+
+def test_data_whose_grid_has_no_run_of_a_claim_are_left_out_unless_nothing_is_left() -> None:
+    table = results(profile="laptop", data="grammar")
+    whole = list(table["label"].unique())
+    declared = {("laptop", "grammar"): whole, ("laptop", "ptb"): [VAE, DG]}
+    asked = claims.judge("dg_vae", table, declared=declared).groupby("id")["data"].agg(list)
+    assert asked["dg_vae.1"] == asked["dg_vae.2"] == ["grammar", "ptb"]
+    assert asked["dg_vae.6"] == ["grammar"]  # it compares BN-VAEs
+    alone = claims.judge("dg_vae", table.iloc[:0], declared={("laptop", "ptb"): [VAE, DG]})
+    assert set(alone["id"]) == set(asked.index)
 
 
 def test_difference_to_print_only_for_the_same_data_at_the_paper_profile() -> None:

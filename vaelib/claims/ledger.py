@@ -54,6 +54,17 @@ class Case:
     printed_data: str
 
     @property
+    def asked(self) -> bool:
+        """Whether the claim can be put to these data: the grid has all runs of one check or more.
+
+        It has not where a claim is about text and the data are images, for instance.
+        """
+        if self.claim.scope != "data" or self.evidence.labels is None:
+            return True
+        needs = [check.sample.sources for check in self.checks]
+        return any(labels and labels <= self.evidence.labels for labels in needs)
+
+    @property
     def verdict(self) -> Verdict:
         """The worst verdict of the checks."""
         if self.profile == UNJUDGED_PROFILE:
@@ -107,7 +118,8 @@ def judge(
 
     Returns:
         One row a claim, profile and data set, with the columns `COLUMNS`. `obtained`, `interval`
-        and `tolerance` are those of the check that decided, which `note` names.
+        and `tolerance` are those of the check that decided, which `note` names. Data that a claim
+        is not about, or whose grid has none of its runs, get no row, unless no data would be left.
 
     Raises:
         VaelibError: The paper is unknown, or the attempts are malformed.
@@ -143,10 +155,12 @@ def _cases(
     results_in_print = module.published_results()
     printed = {e.labels: Evidence(results_in_print, e.labels) for *_, e in scopes["data"]}
     for claim in claims(paper):
+        cases = []
         for profile, data, evidence in scopes[claim.scope]:
             made = tuple(claim.check(evidence))
             means = _printed_means(claim, printed[evidence.labels]) if claim.scope == "data" else {}
-            yield Case(claim, evidence, profile, data, made, means, module.PUBLISHED_DATA)
+            cases.append(Case(claim, evidence, profile, data, made, means, module.PUBLISHED_DATA))
+        yield from [case for case in cases if case.asked] or cases[:1]
 
 
 def _printed_means(claim: Claim, printed: Evidence) -> dict[str, float]:
