@@ -190,6 +190,12 @@ def test_files_that_will_not_do_are_refused(tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(VaelibError, match="has no mu and no logvar"):
         read_posteriors(tmp_path / "other.csv")
+    (tmp_path / "twice.csv").write_text("mu_0,mu_0,logvar_0\n1,2,0\n")
+    with pytest.raises(VaelibError, match="the column 'mu_0' twice"):
+        read_posteriors(tmp_path / "twice.csv")
+    (tmp_path / "huge.csv").write_text("mu_0,logvar_0\n1,800\n2,0\n")
+    with pytest.raises(VaelibError, match="logvar in .* is as large as 800"):
+        read_posteriors(tmp_path / "huge.csv")
     (tmp_path / "words.csv").write_text("mu_0,logvar_0\none,two\n")
     with pytest.raises(VaelibError, match="mu in .*words.csv holds"):
         read_posteriors(tmp_path / "words.csv")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from vaelib.build import PARTS, resolve
 from vaelib.errors import VaelibError
@@ -55,11 +56,24 @@ def test_it_is_refused_and_leaves_nothing(
         ("bn", "pairs", "'bn' changes the posterior, which the backbone 'conditional' needs"),
         ("lm", "digits", "'lm' has a decoder of text, and digits holds images"),
         ("cvae", "grammar", "'cvae' reads pairs, and grammar holds text; take another method, or"),
+        (
+            "lm",
+            "grammar",
+            "'lm' on the backbone 'gru' would not be that method; take back",
+        ),
+        ("cvae", "grammar", "'cvae' on the backbone 'gru' would not be that method"),
+        ("cnn", "digits", "'cnn' on the backbone 'conv' would not be that method"),
     ],
 )
 def test_a_method_for_other_data_is_refused(method: str, data: str, said: str) -> None:
+    asked = re.search("on the backbone '(.*)' would", said)
     with pytest.raises(VaelibError, match=said):
-        resolve(method, data=data, profile="smoke")
+        resolve(method, data=data, profile="smoke", **({"backbone": asked[1]} if asked else {}))
+
+
+def test_settings_are_resolved_where_nothing_is_differentiated() -> None:
+    with torch.no_grad():
+        assert resolve("vae", data="grammar", profile="smoke", latent_dim=7).latent_dim == 7
 
 
 @pytest.mark.parametrize(

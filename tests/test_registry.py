@@ -122,7 +122,18 @@ def test_a_method_is_found_by_the_name_its_paper_gives_it(name: str) -> None:
     assert METHODS[name].name == METHODS.canonical(name)
 
 
-@pytest.mark.parametrize("name", ["GRU Encoder-Decoder", "iVAE-MI", "dg-vae", "Coupled_VAE"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "GRU Encoder-Decoder",
+        "GRU Encoder–Decoder",
+        "Coupled-β-VAE",
+        "CycAnn",
+        "iVAE-MI",
+        "dg-vae",
+        "Coupled_VAE",
+    ],
+)
 def test_case_and_joints_of_a_name_do_not_matter(name: str) -> None:
     assert METHODS.canonical(name) in METHODS
 

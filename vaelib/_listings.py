@@ -29,7 +29,6 @@ from vaelib.objectives import METHODS
 from vaelib.run import Run
 from vaelib.store import Store
 from vaelib.studies import Study, declaration, papers
-from vaelib.toy import METHODS as TOY_METHODS
 from vaelib.toy import toy
 
 Row = dict[str, Any]
@@ -41,7 +40,7 @@ _PIPE_WIDTH = 2000  # columns of a table that no terminal bounds
 
 
 def methods() -> list[Row]:
-    """Every method as its difference from the plain VAE; "table" is the toy's table of points."""
+    """Every method as its difference from the plain VAE."""
     return [
         {
             "name": name,
@@ -49,7 +48,7 @@ def methods() -> list[Row]:
             "paper": entry.paper,
             "equation": entry.equation,
             "differs_from_vae": entry.differs,
-            "backbones": [*backbones_of(name), *(["table"] if name in TOY_METHODS else [])],
+            "backbones": backbones_of(name),
         }
         for name, entry in METHODS.items()
     ]

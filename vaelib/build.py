@@ -121,6 +121,11 @@ def resolve(
     terms = [part for part in parts(fields) if issubclass(part, Term)]
     check_fit(entry, backbone, fields, terms)
     check_given(entry.changes | overrides, backbone, data)
+    if data != "toy" and backbone.name not in (fitting := backbones_of(method)):
+        raise VaelibError(
+            f"{entry.name!r} on the backbone {backbone.name!r} would not be that method; take "
+            f"backbone={' or '.join(fitting)}, or another method."
+        )
     fields["device"] = best_device(fields["device"])
     config = check_config(Config(**fields))
     _try(_tiny(config), *parts(config))
@@ -195,7 +200,8 @@ def _try(config: str, *chosen: type) -> None:
     """
     tiny = Config.from_dict(json.loads(config))
     try:
-        rehearse(tiny, build)
+        with torch.enable_grad():  # whoever asks
+            rehearse(tiny, build)
     except Misfit as misfit:
         own = any(part.__module__.split(".")[0] != __package__ for part in chosen)
         why = f"{misfit}: {misfit.__cause__}" if own and misfit.__cause__ else misfit

@@ -25,6 +25,7 @@ NOTHING = 0.1  # nats of mutual information below which a model is called collap
 NEAR_BOUND = 0.5  # nats below ln N from where the mutual information says "at least"
 _DRAWS = 10_000  # latent samples behind the mutual information, at least
 _NAMED = 8  # dimensions that a sentence lists
+MOST_LOGVAR = 80.0  # single precision ends at 88
 _ARRAYS = ("mu", "logvar", "log_likelihoods")
 
 
@@ -242,6 +243,11 @@ def read_posteriors(path: Path | str) -> dict[str, np.ndarray]:
     for name, values in found.items():
         if values.dtype.kind not in "fiu":
             raise VaelibError(f"{name} in {path} holds {values.dtype}, no numbers; write numbers.")
+    if (np.abs(found["logvar"]) > MOST_LOGVAR).any():
+        raise VaelibError(
+            f"logvar in {path} is as large as {np.abs(found['logvar']).max():.3g}; it is the "
+            f"logarithm of a variance, and beyond {MOST_LOGVAR:.0f} that is no number here."
+        )
     return found
 
 
@@ -252,6 +258,8 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
 
 def _read_csv(path: Path) -> dict[str, np.ndarray]:
     table = pd.read_csv(path)
+    if twice := [c for c in table.columns if re.fullmatch(r"(mu|logvar)_\d+\.\d+", c.strip())]:
+        raise VaelibError(f"it has the column {twice[0].rpartition('.')[0]!r} twice")
     found = {}
     for name in _ARRAYS[:2]:
         numbered = {

@@ -254,7 +254,7 @@ def remove(path: Path) -> bool:
 
 
 def find_run(store: Store, name: str) -> Entry:
-    """The run that a key's beginning or a folder names; today's evaluation before stale ones.
+    """The run that a key's beginning or a folder names; of its evaluations the fullest of today's.
 
     Raises:
         VaelibError: No run, an unfinished one, or several.
@@ -273,7 +273,7 @@ def find_run(store: Store, name: str) -> Entry:
     if not found:
         why = "was begun and not finished: train it again" if begun else "is not in the store"
         raise VaelibError(f"the run {name!r} {why}; `vaelib runs` lists the finished ones.")
-    return min(found, key=is_stale)
+    return min(found, key=lambda entry: (is_stale(entry), -len(entry.record["metrics"])))
 
 
 def evaluated_anew(store: Store, entry: Entry, changes: dict[str, Any]) -> Run | None:
@@ -328,6 +328,8 @@ def _asked(entry: Entry, changes: dict[str, Any]) -> Config:
     for name, value in changes.items():
         check_name(name, configs.EVALUATION_FIELDS, "setting of an evaluation")
         changes[name] = configs.check_value(name, value, getattr(entry.config, name))
+    for name in changes.get("metrics", ()):
+        check_name(name, METRICS, "metric")
     return configs.check_config(replace(entry.config, **changes))
 
 

@@ -8,8 +8,11 @@ from vaelib.errors import VaelibError, check_name
 T = TypeVar("T")
 
 
+_PLAIN = str.maketrans({"-": "_", "–": "_", " ": "_", "β": "beta", "δ": "delta"})
+
+
 def _plain(name: str) -> str:
-    return name.casefold().replace("-", "_").replace(" ", "_")
+    return name.casefold().translate(_PLAIN)
 
 
 class Registry(Mapping[str, T], Generic[T]):

@@ -57,14 +57,9 @@ Test = Callable[[Evidence], list[Check]]
 
 
 @cache
-def items() -> dict[str, dict[str, Any]]:
-    """The tables and figures that the study's file declares, by id."""
-    return {item["id"]: item for item in _study()["item"]}
-
-
-@cache
 def _study() -> dict[str, Any]:
-    return loads((files("vaelib") / "studies" / "du_vae.toml").read_text(encoding="utf-8"))
+    study = loads((files("vaelib") / "studies" / "du_vae.toml").read_text(encoding="utf-8"))
+    return study | {"item": {item["id"]: item for item in study["item"]}}
 
 
 def printed(name: str) -> pd.DataFrame:
@@ -73,7 +68,7 @@ def printed(name: str) -> pd.DataFrame:
     Args:
         name: An item of the study with columns, "table1", "table1_images", "tableS2", ...
     """
-    item = items()[name]
+    item = _study()["item"][name]
     wide = pd.concat([pivot(PAPER, table, item["published_data"]) for table in item["published"]])
     labels = {model: model.replace(",", ", ") for model in wide.index} | item["published_as"]
     columns = _study()["print"] | item["columns"]
@@ -398,6 +393,6 @@ def interior(e: Evidence) -> list[Check]:
         return [nothing("best p is 0.8 or 0.9", f"a DU-VAE with p = {EDGE}")]
     best = combine(lambda *nll: keeps[nll.index(min(nll))] in INTERIOR, *e.each(runs, "nll_iw500"))
     share = sum(p in INTERIOR for p in keeps) / len(keeps)
-    said = items()["figure2"]["best"]["Yahoo"][1] in INTERIOR
+    said = _study()["item"]["figure2"]["best"]["Yahoo"][1] in INTERIOR
     name = "best p is 0.8 or 0.9"
     return [Check(name, best, 1.0, no_effect=share, direction=1, published=float(said))]

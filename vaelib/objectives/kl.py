@@ -76,7 +76,7 @@ recipe(
 )
 recipe(
     "cyclic_delayed",
-    aliases=("CycAnn-VAE",),
+    aliases=("CycAnn-VAE", "CycAnn"),
     title="CycAnn-VAE",
     paper="Fu et al. 2019",
     equation="Coupled-VAE Section 5.1 and Appendix C",
