@@ -81,7 +81,8 @@ def importance_weighted_nll(
         model: In evaluation mode.
         batch: Sentences of one length `[B, T]`.
         samples: The number K of codes for each sentence.
-        generator: Source of the samples; None is a fresh one with seed 0.
+        generator: Source of the samples; None is a fresh one with seed 0, so give one to data
+            that were drawn with that seed themselves.
         rows: Decoder rows (sentence-sample pairs) at a time: the memory bound, without influence
             on the result. None decodes about 8,192 tokens at a time on a CPU, 16,384 elsewhere, and
             no fewer than 32 rows.

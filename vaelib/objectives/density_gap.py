@@ -83,7 +83,8 @@ def density_gap(
         samples: M, samples of each posterior.
         aggregation_size: `|b|`, posteriors a group; None is all n.
         form: "marginal" (Eq. 11, the reported one) or "joint" (Eq. 9).
-        generator: Source of the samples; None is a fresh one with seed 0.
+        generator: Source of the samples; None is a fresh one with seed 0, so give one to data
+            that were drawn with that seed themselves.
 
     Returns:
         Scalar in nats, differentiable in `mu` and `logvar` through samples and densities.
