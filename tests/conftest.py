@@ -11,6 +11,7 @@ from vaelib.build import load_data, resolve
 from vaelib.config import Config
 from vaelib.data import Corpus
 from vaelib.layers import Shape
+from vaelib.plots.style import Picture
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -63,3 +64,9 @@ def posteriors() -> Posteriors:
     mu = 1.5 * torch.randn(12, 3, generator=noise, dtype=torch.float64)
     logvar = torch.randn(12, 3, generator=noise, dtype=torch.float64) - 0.5
     return mu.requires_grad_(), logvar.requires_grad_()
+
+
+@pytest.fixture(scope="module")
+def pictures(request: pytest.FixtureRequest) -> dict[str, Picture]:
+    """The pictures of a module that says in `PICTURES` how each is made."""
+    return {name: make() for name, make in request.module.PICTURES.items()}

@@ -11,6 +11,7 @@ from vaelib import pages_coupled as pages
 from vaelib import store as files
 from vaelib import tables
 from vaelib.claims.coupled_vae import COUPLED, COUPLED_10, published_results
+from vaelib.pages import samples
 from vaelib.run import Run, key_of
 from vaelib.store import Store
 from vaelib.studies import Planned, Study
@@ -111,7 +112,7 @@ def test_a_difference_to_print_is_shown_for_the_papers_own_data_and_profile(stor
 def test_no_runs_make_friendly_tables(store: Store) -> None:
     study = Study("coupled_vae", "laptop", data="grammar", labels=["table1"], store=store)
     assert ": no pair of runs yet." in repr(pages.twin_table(study, "table1", "NLL", "grammar"))
-    assert pages.samples(study, "table6", "grammar").empty
+    assert samples(study, "table6", "grammar").empty
     assert pages.answers(study, "table8", "pairs").empty
     assert pages.followed(study, "figure5").empty
 
@@ -170,7 +171,7 @@ def test_what_was_tracked_carries_its_run(store: Store) -> None:
 
 
 def test_samples_are_sentences_of_the_first_seed(store: Store) -> None:
-    table = pages.samples(opened(store, "table6"), "table6", "grammar", count=2)
+    table = samples(opened(store, "table6"), "table6", "grammar", count=2)
     assert table.columns.to_list() == ["VAE", COUPLED_10]
     assert table["VAE"].to_list() == ["a VAE", "b c"]
 

@@ -80,11 +80,6 @@ PICTURES: dict[str, Callable[[], Picture]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def pictures() -> dict[str, Picture]:
-    return {name: make() for name, make in PICTURES.items()}
-
-
 def contrast(a: tuple[float, float, float], b: tuple[float, float, float]) -> float:
     """The ratio of WCAG 2."""
 

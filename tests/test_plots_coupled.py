@@ -61,11 +61,6 @@ PICTURES: dict[str, Callable[[], Picture]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def pictures() -> dict[str, Picture]:
-    return {name: make() for name, make in PICTURES.items()}
-
-
 @pytest.mark.parametrize("name", PICTURES)
 def test_a_picture_fits_the_book(name: str, pictures: dict[str, Picture]) -> None:
     check_fits(pictures[name])

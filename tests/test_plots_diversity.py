@@ -70,11 +70,6 @@ PICTURES: dict[str, Callable[[], Picture]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def pictures() -> dict[str, Picture]:
-    return {name: make() for name, make in PICTURES.items()}
-
-
 # ---- Every picture ---------------------------------------------------------------------------
 
 

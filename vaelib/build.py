@@ -121,10 +121,10 @@ def resolve(
     terms = [part for part in parts(fields) if issubclass(part, Term)]
     check_fit(entry, backbone, fields, terms)
     check_given(entry.changes | overrides, backbone, data)
-    if data != "toy" and backbone.name not in (fitting := backbones_of(method)):
+    if data != "toy" and not _fits(backbone, entry):
         raise VaelibError(
             f"{entry.name!r} on the backbone {backbone.name!r} would not be that method; take "
-            f"backbone={' or '.join(fitting)}, or another method."
+            f"backbone={' or '.join(backbones_of(method))}, or another method."
         )
     fields["device"] = best_device(fields["device"])
     config = check_config(Config(**fields))
@@ -143,15 +143,14 @@ def backbones_of(method: str) -> list[str]:
     Raises:
         VaelibError: The method is unknown.
     """
-    entry = METHODS[method]
-    if fixed := entry.changes.get("backbone"):
-        return [fixed]
-    if entry.changes.keys() & {"encoder", "decoder"}:
-        return [FIELDS["backbone"].default]
-    return [b.name for b in BACKBONES.values() if _fits(b, entry)]
+    return [b.name for b in BACKBONES.values() if _fits(b, METHODS[method])]
 
 
 def _fits(backbone: Backbone, entry: Recipe) -> bool:
+    if fixed := entry.changes.get("backbone"):
+        return backbone.name == fixed
+    if entry.changes.keys() & {"encoder", "decoder"}:
+        return backbone.name == FIELDS["backbone"].default
     if entry.changes.keys() & set(backbone.keeps):
         return False
     fields = {name: FIELDS[name].default for name in (*PARTS, "extra_terms")}

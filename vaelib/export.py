@@ -122,8 +122,8 @@ def _contents(study: Study) -> dict[str, bytes]:
     for plan, run in study.found:
         entry, earliest = run.entry, plan.seed == first
         contents[f"{entry.key}.json"] = _record(entry, steps=earliest)
-        wanted = drawn["every"] | drawn["first"] if earliest else drawn["every"]
-        if plan.label in wanted and entry.arrays_path is not None:
+        wanted = plan.label in drawn["every"] or (earliest and plan.label in drawn["first"])
+        if wanted and entry.arrays_path is not None:
             contents[f"{entry.key}.npz"] = _half(entry.arrays_path)
     return contents
 

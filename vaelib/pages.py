@@ -55,16 +55,21 @@ def statistics(
 
 def interpolations(study: Study, item: str, data: str) -> pd.DataFrame:
     """The first interpolation of each of an item's runs: a row a step, a column a model."""
-    labels = study.labels_of(item)
-    first = {p.label: r for p, r in reversed(study.found) if p.data == data and p.label in labels}
     columns: dict[str, list[str]] = {}
-    for label in (x for x in labels if x in first):
-        pair = first[label].texts["interpolations"][0]
+    for label, run in study.first_runs(item, data).items():
+        pair = run.texts["interpolations"][0]
         path = [" ".join(words) for words in pair["path"]]
         columns[label] = [f"[a] {' '.join(pair['a'])}", *path, f"[b] {' '.join(pair['b'])}"]
     longest = max((len(c) for c in columns.values()), default=0)
     steps = ["a", *(f"{i / max(1, longest - 3):.1f}" for i in range(longest - 2)), "b"]
     return pd.DataFrame({"lambda": steps, **columns}) if columns else pd.DataFrame()
+
+
+def samples(study: Study, item: str, data: str, count: int | None = None) -> pd.DataFrame:
+    """The first `count` sentences (None: all) that an item's runs drew from the prior, by label."""
+    first = study.first_runs(item, data)
+    written = {label: run.texts["samples"][:count] for label, run in first.items()}
+    return pd.DataFrame({x: [" ".join(words) for words in rows] for x, rows in written.items()})
 
 
 def runs(found: Mapping[str, Run]) -> pd.DataFrame:

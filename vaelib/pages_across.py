@@ -34,15 +34,15 @@ def rank_correlations(results: pd.DataFrame, columns: Sequence[str]) -> pd.DataF
 def costs(study: Study, data: str, reference: str) -> pd.DataFrame:
     """Seconds of training and evaluation of each label, and as a multiple of one label's.
 
-    Multiples are of runs with the same seed and number of training sentences as the reference's,
-    and medians over seeds.
+    Medians over seeds; a multiple is of the run with the same seed. `sentences` says which methods
+    were given fewer of them, so that a multiple of theirs is not one of cost per sentence.
 
     Args:
         study: A study.
         data: One of its data sets.
         reference: The label to divide by.
     """
-    columns = ["label", "train s", "evaluate s", "train ratio", "sentences"]
+    columns = ["train s", "evaluate s", "sentences"]
     rows = [
         {
             "label": plan.label,
@@ -54,8 +54,9 @@ def costs(study: Study, data: str, reference: str) -> pd.DataFrame:
         for plan, run in study.found
         if plan.data == data
     ]
-    table = pd.DataFrame(rows, columns=["label", "seed", *columns[1:3], "sentences"])
+    table = pd.DataFrame(rows, columns=["label", "seed", *columns])
     base = table[table["label"] == reference].set_index("seed")["train s"]
     table["train ratio"] = table["train s"] / table["seed"].map(base)
-    found = table.groupby("label", sort=False)[columns[1:]].median().reset_index()
+    columns.insert(2, "train ratio")
+    found = table.groupby("label", sort=False)[columns].median().reset_index()
     return found.sort_values("train ratio", kind="stable").round(2)

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from vaelib import tables
+from vaelib import pages, tables
 from vaelib.claims import interval
 from vaelib.claims.coupled_vae import (
     BASES,
@@ -129,9 +129,7 @@ def twin_table(study: Study, item: str, column: str, data: str) -> Shown:
     theirs, ours = (
         twin_differences(t, metric) for t in (printed, results[results["data"] == data])
     )
-    compared = study.compare(item)
-    here = compared[compared["data"] == data] if len(compared) else compared
-    cells = tables.comparison(here)
+    cells = tables.comparison(study.compare(item, data))
     cells.index = [str(label).removesuffix(f" {tables.STALE}") for label in cells.index]
     rows = []
     for base in BASES:
@@ -173,14 +171,6 @@ def followed(study: Study, item: str) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
 
 
-def samples(study: Study, item: str, data: str, count: int = 3) -> pd.DataFrame:
-    """The first sentences that an item's runs drew from the prior, of the first seed there is."""
-    first = {p.label: r for p, r in reversed(study.found) if p.data == data}
-    labels = [label for label in study.labels_of(item) if label in first]
-    written = {x: first[x].texts["samples"][:count] for x in labels}
-    return pd.DataFrame({x: [" ".join(words) for words in rows] for x, rows in written.items()})
-
-
 def answers(study: Study, item: str, data: str, count: int = 5) -> pd.DataFrame:
     """Posts of the test split, their own responses, and each run's: a row a run, a column a post.
 
@@ -190,7 +180,7 @@ def answers(study: Study, item: str, data: str, count: int = 5) -> pd.DataFrame:
         data: A data set of posts with responses.
         count: How many posts.
     """
-    written = samples(study, item, data, count)
+    written = pages.samples(study, item, data, count)
     if written.empty:
         return written
     corpus = next(r.corpus for p, r in study.found if p.data == data)

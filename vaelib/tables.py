@@ -264,14 +264,13 @@ def present(
     Raises:
         VaelibError: The item is no table of runs.
     """
-    about, compared = study.item(item), study.compare(item)
+    about = study.item(item)
     title = f"{about['title']} ({study.about['reference']}, {about['source']})"
     judged = verdicts(study, item) if judged is None else judged
     if data is not None:
         title = f"{title}, on {data}"
         judged = judged.filter(["claim", "statement", data])
-        compared = compared.query("data == @data") if len(compared) else compared
-    table = comparison(compared)
+    table = comparison(study.compare(item, data))
     table.attrs["notes"] += [*_verdict_notes(judged), provenance(study, item, data)]
     return show(table, title)
 

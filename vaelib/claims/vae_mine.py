@@ -327,7 +327,7 @@ def more_different(e: Evidence) -> list[Check]:
 def other_neighbours(e: Evidence) -> list[Check]:
     """Of three neighbours of a test sentence fewer than three are shared, on average.
 
-    A weak claim: any two trainings will do. Records keep the posteriors of the first seed only.
+    A weak claim: any two trainings will do.
     """
     known = e.table.dropna(subset=[OVERLAP]) if OVERLAP in e.table else e.table
     there = (known["label"] == MINE).any() if len(known) else False

@@ -183,13 +183,13 @@ def estimator_panels(results: pd.DataFrame, test_size: int, batch_size: int = 32
     ceilings |= {"mi_skip_self": float(np.log(min(512, test_size - 1)))}
     figure, looks = style.picture(5.2), _looks(list(results["family"]))
     panels = figure.subplots(2, 2, sharex=True, sharey=True).ravel()
-    rates = np.linspace(0, max(ceilings.values()) * 1.15, 100)
+    top = max(ceilings.values()) * 1.15
+    rates = np.linspace(0, top, 100)
     for (metric, title), axes in zip(ESTIMATORS.items(), panels, strict=True):
         for family, mine in rows.groupby("family", sort=False):
             look = looks[str(family)]
             more = {"color": look.color, "marker": look.marker, "s": 14, "alpha": 0.8}
             axes.scatter(mine["kl"], mine[metric], label=str(family), **more)
-        top = max(ceilings.values()) * 1.15
         axes.plot(rates, rates, color=style.INK, lw=0.8, ls=":")
         if metric != "mi_skip_self":  # which can pass it: nobody is compared with himself
             axes.axhline(ceilings[metric], color=style.INK, lw=0.8, ls="--")

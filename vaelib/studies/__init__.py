@@ -263,34 +263,35 @@ class Study:
         ]
         return pd.DataFrame(rows, columns=None if rows else ["label", "family", "data", "seed"])
 
-    def table(self, name: str) -> pd.DataFrame:
+    def table(self, name: str, data: str | None = None) -> pd.DataFrame:
         """Obtained values of an item, long form: data, label, metric, mean, sd, seeds, stale.
 
         Fractions that the item wants in per cent (`percent`) are; a number that no run has is NaN.
 
         Args:
             name: An item with columns ("table2", "figure2", "ablation").
+            data: One of the study's data sets; None takes all of them.
         """
         labels = self.labels_of(name)
         if not labels or "columns" not in self.item(name):
             raise VaelibError(
                 f"{name} of {self.paper} is no table of runs; see its page in the book."
             )
-        item, results = self.item(name), self.results()
-        rows = []
+        item, results, rows = self.item(name), self.results(), []
+        results = results[results["data"].eq(data)] if data is not None else results
         for _, group in results.groupby(["data", "label"], sort=False):
             if group["label"].iloc[0] in labels:
                 rows += [_summary(group, item, column) for column in item["columns"]]
         return pd.DataFrame(rows)
 
-    def compare(self, name: str) -> pd.DataFrame:
+    def compare(self, name: str, data: str | None = None) -> pd.DataFrame:
         """The item's table with the printed value beside each obtained one.
 
         Where the paper has numbers on the same data they are taken, elsewhere those of the item's
         `published_data`. `difference` is given only for the paper's own data at the `paper`
         profile; elsewhere the note says "other data: direction only".
         """
-        item, table = self.item(name), self.table(name)
+        item, table = self.item(name), self.table(name, data)
         if table.empty:
             return table
         printed = self._printed(item)
@@ -317,6 +318,11 @@ class Study:
             value = float(row["value"]) / (100.0 if in_percent else 1.0)
             found.setdefault(row["dataset"], {}).setdefault(place, value)
         return found
+
+    def first_runs(self, name: str, data: str) -> dict[str, Run]:
+        """Label -> an item's run of the first seed on one data set, in the item's order."""
+        found = {p.label: run for p, run in reversed(self.found) if p.data == data}
+        return {label: found[label] for label in self.labels_of(name) if label in found}
 
     def panels(self, name: str, data: str, seed: int | None = None) -> list[Panel]:
         """(label, mu [N, D], logvar [N, D]) of an item's runs on one data set and seed.
