@@ -10,7 +10,7 @@ from vaelib.carry import carry, kinds
 from vaelib.config import Config
 from vaelib.errors import VaelibError
 from vaelib.run import key_of, run_config
-from vaelib.store import Store, read_json, write_arrays, write_json
+from vaelib.store import Key, Store, read_json, write_arrays, write_json
 
 
 def config_of(seed: int = 0, **changes: object) -> Config:
@@ -74,6 +74,27 @@ def test_rounding_is_carried_where_it_is_allowed_and_said_so(folder: Path, tmp_p
     assert made["metrics"]["nll_elbo"] == record["metrics"]["nll_elbo"]
     (line,) = made["provenance"]["carried"]
     assert line["difference"] == pytest.approx(5e-6, rel=0.02)
+
+
+@pytest.mark.slow
+def test_on_another_processor_both_codes_are_heard(folder: Path, tmp_path: Path) -> None:
+    """The record has digits of its own; the same code before and after speaks for it."""
+    config, witnesses = config_of(), Store(tmp_path / "witnesses")
+    path = commit(folder, config, Store(tmp_path / "made"), "1" * 12)
+    record = read_json(path)
+    record["metrics"]["kl"] += 0.01
+    path.write_text(json.dumps(record))
+    with pytest.raises(VaelibError, match="'nowhere': git has no such code"):
+        carry(folder, witnesses, before="nowhere", progress=False)
+    with pytest.raises(VaelibError, match=f"does not make these records; not made: {path.stem}"):
+        carry(folder, witnesses, before="HEAD", jobs=1, progress=False)
+    # As if the commit had been of the older code: its fact lies where that code would put it.
+    today = run_config(config, store=witnesses).entry
+    write_json(witnesses.record_path(Key.parse(path.stem)), today.record)
+    done = carry(folder, witnesses, before="HEAD", jobs=1, progress=False)
+    assert (done.records, done.differing) == (1, ())
+    made = read_json(path.with_name(f"{key_of(config)}.json"))
+    assert made["metrics"]["kl"] == record["metrics"]["kl"]
 
 
 @pytest.mark.parametrize("change", ["a word", "a column", "not a number", "a unit"])

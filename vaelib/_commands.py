@@ -199,17 +199,23 @@ def runs_carry(
     within: Annotated[
         float, typer.Option(help="Largest difference, in parts of a number; 0: the same digits.")
     ] = 0.0,
+    before: Annotated[
+        str | None,
+        typer.Option(help="Commit whose code the records are of: make witnesses by both codes."),
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Processes at a time.")] = 2,
 ) -> None:
     """Carry stale records over to rewritten code, where it makes the same numbers.
 
     One run of every kind is made anew; where it comes out the same, the records of its kind get
-    the newer code's name, and say so.
+    the newer code's name, and say so. Other processors give other digits: there let --before make
+    each witness by both codes.
     """
     from vaelib.carry import carry
     from vaelib.store import Store, default_store
 
-    done = carry(folder, Store(default_store().root), within=within, jobs=jobs)
+    store = Store(default_store().root)
+    done = carry(folder, store, within=within, before=before, jobs=jobs)
     print(f"{done.records} records carried over by {done.witnesses} witnesses")
     for name in done.differing:
         print(f"came out otherwise, so its records stay stale: {name}")

@@ -4,10 +4,19 @@ When covered code is rewritten and no number changes, making every record anew w
 room. Instead one run of every kind, a witness, is made anew. Where it comes out the same to the
 last digit, or within a tolerance for code that sums in another order, the records of its kind are
 renamed to the newer code's key, and their provenance says so; where it does not, they stay stale.
+
+Another processor gives other digits to the same code. There a witness is made twice, by the code
+that the records are of (an earlier commit) and by today's, and these two are compared.
 """
 
+import io
 import json
 import math
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +75,7 @@ def carry(
     store: Store,
     *,
     within: float = 0.0,
+    before: str | None = None,
     jobs: int = 2,
     progress: bool = True,
 ) -> Carried:
@@ -75,18 +85,23 @@ def carry(
         folder: Committed records, such as `results`.
         store: Where the witnesses are made; it must not show the committed records.
         within: Largest difference of any number, see `difference`; 0 asks for the same digits.
+        before: The commit whose code the records are of. Witnesses are then made by that code as
+            well, and the two compared, instead of the new one with the record.
         jobs: Processes at a time.
         progress: Show a bar.
 
     Raises:
-        VaelibError: The store shows committed records, which would be their own witnesses, or
-            `within` is so large that it could hide a change of the method.
+        VaelibError: The store shows committed records, which would be their own witnesses,
+            `within` is so large that it could hide a change of the method, or `before` is no
+            commit or has other code than the records.
     """
     if not 0 <= within <= MOST:
         raise VaelibError(f"within={within}: give 0 (the same digits) to {MOST} (rounding).")
     if store.results is not None:
         raise VaelibError("carry: witnesses need a store without committed records.")
     groups = kinds(Store(Path(folder) / "nowhere", Path(folder)).entries())
+    if groups and before is not None:
+        _make_before(before, [group[0] for group in groups], store, jobs)
     configs = {group[0].config.hash: group[0].config for group in groups}
     titles = {key: f"{c.method} on {c.data}, seed {c.seed}" for key, c in configs.items()}
     if configs:
@@ -94,7 +109,8 @@ def carry(
     differing, moved = [], 0
     for group in groups:
         witness = store.finished(key_of(group[0].config))
-        apart = math.inf if witness is None else difference(group[0], witness)
+        record = group[0] if before is None else store.finished(group[0].key)
+        apart = math.inf if witness is None or record is None else difference(record, witness)
         if witness is None or apart > within:
             by = "in words or layout" if math.isinf(apart) else f"by {apart:.1g}"
             differing.append(f"{group[0].config.method} on {group[0].config.data}, {by}")
@@ -103,6 +119,38 @@ def carry(
             rename(Path(folder), entry, witness.key, apart)
         moved += len(group)
     return Carried(moved, len(groups) - len(differing), tuple(differing))
+
+
+_WORK = """
+import json, sys
+from vaelib.config import Config
+from vaelib.store import Store
+from vaelib.sweep import execute_configs
+configs = {c.hash: c for c in map(Config.from_dict, json.load(sys.stdin))}
+execute_configs(configs, {h: c.method for h, c in configs.items()}, Store(sys.argv[1]),
+                jobs=int(sys.argv[2]), progress=False)
+"""
+
+
+def _make_before(commit: str, entries: list[Entry], store: Store, jobs: int) -> None:
+    """Make the runs of `entries` by the package as it was at `commit`, in a process of its own."""
+    root = Path(__file__).resolve().parent.parent
+    asked = ["git", "archive", commit, "vaelib"]
+    packed = subprocess.run(asked, cwd=root, capture_output=True, check=False)
+    if packed.returncode:
+        why = packed.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        raise VaelibError(f"before={commit!r}: git has no such code ({' '.join(why)}).")
+    with tempfile.TemporaryDirectory() as folder:
+        with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as tar:
+            tar.extractall(folder, filter="data")
+        work = [sys.executable, "-c", _WORK, str(store.root.absolute()), str(jobs)]
+        configs = json.dumps([entry.record["config"] for entry in entries])
+        paths = {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
+        made = subprocess.run(work, input=configs.encode(), env=os.environ | paths, check=False)
+    lacking = [str(entry.key) for entry in entries if store.finished(entry.key) is None]
+    if made.returncode or lacking:
+        named = f"; not made: {lacking[0]}" if lacking else ""
+        raise VaelibError(f"before={commit!r}: that code does not make these records{named}.")
 
 
 def difference(record: Entry, witness: Entry) -> float:
