@@ -73,7 +73,9 @@ def test_a_healthy_model() -> None:
     assert (found.collapse, found.au, found.cu_pq) == ("none", 4, 4)
     assert 1 < found.mi_global < min(found.kl, found.mi_bound)
     assert "No collapse: 4 of 4" in told(found)
-    assert "in each dimension the aggregated posterior matches the prior." in told(found)
+    assert "in each dimension the aggregated posterior matches the prior, and so do all" in told(
+        found
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,6 +101,40 @@ def test_a_gap_in_the_middle_is_uneven() -> None:
     assert found.units["shape"].tolist() == ["uneven"]
     assert found.mi_global == pytest.approx(math.log(2), abs=0.05)
     assert "(uneven: 0)" in told(found)
+
+
+@pytest.mark.parametrize("logvar", [-14.0, -44.0, -60.0, -80.0])
+def test_however_sharp_the_posteriors_information_stays_at_its_bound(logvar: float) -> None:
+    found = diagnose(normal(N, 4), torch.full((N, 4), logvar))
+    assert found.mi_global == pytest.approx(math.log(N), abs=0.06)  # sd sqrt(4 / 2 / 10,000)
+    assert found.collapse == "none"
+
+
+def test_information_decides_not_the_scale_of_the_means() -> None:
+    small = diagnose(0.05 * normal(N, 4), torch.full((N, 4), -14.0))
+    assert (small.au, small.collapse) == (0, "none")
+    assert "0, 1, 2, 3 tell of the input none the less" in told(small)
+    wide = torch.where(normal(N, 4) < 0, -10.0, 1.0)
+    told_by_variances = diagnose(torch.zeros(N, 4), wide)
+    assert (told_by_variances.au, told_by_variances.collapse) == (0, "none")
+
+
+def test_a_sharp_idle_dimension_beside_a_used_one_is_partial_collapse() -> None:
+    used = column(spread=0.9, logvar=math.log(0.1), seed=1)
+    found = diagnose(*posterior(used, column(spread=0.0025, logvar=-14.0, seed=2), column()))
+    assert found.collapse == "partial"
+    assert "1 tell of the input none the less" in told(found)
+    assert "dimensions 2 hardly depend on the input" in told(found)
+
+
+def test_dimensions_that_fit_one_by_one_can_leave_holes_together() -> None:
+    shared = math.sqrt(0.75) * normal(4_000, 1)
+    found = diagnose(shared.repeat(1, 2), torch.full((4_000, 2), math.log(0.25)))
+    assert found.cu_pq == 2
+    assert found.divergence == pytest.approx(-0.5 * math.log(1 - 0.75**2), abs=0.05)
+    assert "Holes between dimensions" in told(found)
+    apart = math.sqrt(0.75) * normal(4_000, 2)
+    assert "and so do all together" in told(diagnose(apart, torch.full_like(apart, math.log(0.25))))
 
 
 def test_means_far_apart_reach_the_bound() -> None:
@@ -155,6 +191,10 @@ def test_posteriors_that_are_none_are_refused() -> None:
         diagnose(torch.full((N, 2), math.nan), torch.zeros(N, 2))
     with pytest.raises(VaelibError, match="at least two"):
         diagnose(torch.zeros(1, 2), torch.zeros(1, 2))
+    with pytest.raises(VaelibError, match="logvar is as large as 800, and beyond 80"):
+        diagnose(torch.zeros(N, 2), torch.full((N, 2), -800.0))
+    with pytest.raises(VaelibError, match="mu is as large as .*e\\+200, and beyond 1e\\+15"):
+        diagnose(1e200 * normal(N, 2), torch.zeros(N, 2))
 
 
 # ---------------------------------------------------------------- files
@@ -193,9 +233,9 @@ def test_files_that_will_not_do_are_refused(tmp_path: Path) -> None:
     (tmp_path / "twice.csv").write_text("mu_0,mu_0,logvar_0\n1,2,0\n")
     with pytest.raises(VaelibError, match="the column 'mu_0' twice"):
         read_posteriors(tmp_path / "twice.csv")
-    (tmp_path / "huge.csv").write_text("mu_0,logvar_0\n1,800\n2,0\n")
-    with pytest.raises(VaelibError, match="logvar in .* is as large as 800"):
-        read_posteriors(tmp_path / "huge.csv")
+    (tmp_path / "gap.csv").write_text("mu_0,mu_2,logvar_0,logvar_1\n1,1,0,0\n2,2,0,0\n")
+    with pytest.raises(VaelibError, match="mu_1 and logvar_1 are not both there"):
+        read_posteriors(tmp_path / "gap.csv")
     (tmp_path / "words.csv").write_text("mu_0,logvar_0\none,two\n")
     with pytest.raises(VaelibError, match="mu in .*words.csv holds"):
         read_posteriors(tmp_path / "words.csv")

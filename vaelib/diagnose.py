@@ -21,11 +21,12 @@ from vaelib.metrics.closed_form import check_posteriors, kl_normal
 from vaelib.metrics.information import mutual_information
 from vaelib.metrics.units import ACTIVE, CONSISTENT, active_units, unit_divergences
 
-NOTHING = 0.1  # nats of mutual information below which a model is called collapsed
+NOTHING = 0.1  # nats of information below which a model, or a dimension of it, tells nothing
 NEAR_BOUND = 0.5  # nats below ln N from where the mutual information says "at least"
 _DRAWS = 10_000  # latent samples behind the mutual information, at least
 _NAMED = 8  # dimensions that a sentence lists
-MOST_LOGVAR = 80.0  # single precision ends at 88
+MOST = {"mu": 1e15, "logvar": 80.0}  # beyond, single precision has no variance or distance
+_SHARPEST = -25.0  # log variance beside a dimension's own scale; below, double precision is lost
 _ARRAYS = ("mu", "logvar", "log_likelihoods")
 
 
@@ -38,15 +39,20 @@ class Diagnosis:
         dimensions: D.
         kl: KL(q(z|x) || p(z)).
         mi_global: Mutual information of data and latent code, at most `mi_bound` in expectation.
+            Taken in units of each dimension's scale, posteriors below 4e-6 of it widened to that,
+            so that it never is too large.
         mi_bound: ln N.
+        divergence: KL(q(z) || p(z)) of the whole code, `kl - mi_global`; None where the mutual
+            information is within 0.5 of its bound, and so too small.
         au: Active units.
         cu_pq: Consistent units.
-        collapse: "complete" where no unit is active or `mi_global` is below 0.1, "partial" where
-            some unit is not active, else "none".
+        collapse: "complete" where `mi_global` is below 0.1, "partial" where some unit is not active
+            and tells less than 0.1 nats, else "none".
         distortion: -log p(x|z), if log likelihoods were given.
         nll_elbo: `distortion + kl`, likewise.
         units: A row a dimension: `kl`; `mean_variance`, the unbiased variance of the means;
-            `variance`, the mean posterior variance; `divergence`, KL(p(z_i) || q(z_i)); `active`;
+            `variance`, the mean posterior variance; `divergence`, KL(p(z_i) || q(z_i)); `mi`, the
+            mutual information of data and z_i, `kl` less KL(q(z_i) || p(z_i)); `active`;
             `consistent`; `shape`, how q(z_i) differs from N(0, 1): "" (it does not), "shifted",
             "wide", "narrow", or "uneven" where mean and variance explain less than half.
     """
@@ -56,6 +62,7 @@ class Diagnosis:
     kl: float
     mi_global: float
     mi_bound: float
+    divergence: float | None
     au: int
     cu_pq: int
     collapse: Literal["complete", "partial", "none"]
@@ -81,7 +88,7 @@ class Diagnosis:
     def _information(self) -> str:
         found = f"mutual information {max(self.mi_global, 0):.2f} nats"
         bound = f"ln N = {self.mi_bound:.2f}"
-        if self.mi_global > self.mi_bound - NEAR_BOUND:
+        if self.divergence is None:
             return f"{found}, near the most that can be seen, {bound}; give more examples"
         return f"{found} of at most {bound}"
 
@@ -89,12 +96,18 @@ class Diagnosis:
         return f"Distortion {self.distortion:.2f} nats; NLL at most {self.nll_elbo:.2f} (the ELBO)."
 
     def _collapse(self) -> str:
-        idle = _listed(self.units.index[~self.units["active"]])
+        still = self.units[~self.units["active"]]
+        idle = _listed(still.index[still["mi"] < NOTHING])
         active = f"{self.au} of {self.dimensions} dimensions are active"
+        told = _listed(still.index[still["mi"] >= NOTHING])
+        if told:
+            active += f" (AU counts means that vary; {told} tell of the input none the less, by "
+            active += "means of a small scale or by their variances)"
         if self.collapse == "none":
             return f"No collapse: {active}."
         if self.collapse == "partial":
-            return f"Partial collapse: {active}; the others ({idle}) hardly depend on the input."
+            which = f"dimensions {idle}" if told else f"the others ({idle})"
+            return f"Partial collapse: {active}; {which} hardly depend on the input."
         told = f"Collapsed: {active}, and the code tells next to nothing about the input"
         wasted = f" although {self.kl:.2f} nats are paid for it" if self.kl > 2 * NOTHING else ""
         return f"{told}{wasted}."
@@ -102,9 +115,7 @@ class Diagnosis:
     def _holes(self) -> str:
         off = self.units[~self.units["consistent"]]
         if off.empty:
-            fits = "No holes seen: in each dimension the aggregated posterior matches the prior"
-            trivial = ", as it does in every collapsed model" if self.collapse == "complete" else ""
-            return f"{fits}{trivial}."
+            return self._joint_holes()
         kinds = [
             f"{shape}: {_listed(off.index[off['shape'] == shape])}"
             for shape in dict.fromkeys(off["shape"])
@@ -113,6 +124,23 @@ class Diagnosis:
             f"Holes: in {len(off)} of {self.dimensions} dimensions the aggregated posterior does "
             f"not match the prior ({'; '.join(kinds)}); a sample from the prior can fall where no "
             "example is encoded."
+        )
+
+    def _joint_holes(self) -> str:
+        """What the whole code says where every single dimension matches the prior."""
+        fits = "in each dimension the aggregated posterior matches the prior"
+        if self.collapse == "complete":
+            return f"No holes seen: {fits}, as it does in every collapsed model."
+        if self.divergence is None:
+            return f"No holes seen: {fits}; whether all together do takes more examples to see."
+        noise = math.sqrt(self.dimensions / 2 / max(self.examples, _DRAWS))
+        shared = self.divergence - float((self.units["kl"] - self.units["mi"]).sum())
+        if shared < NOTHING + 3 * noise:
+            return f"No holes seen: {fits}, and so do all together."
+        return (
+            f"Holes between dimensions: {fits}, but they depend on one another ({shared:.2f} nats "
+            "of total correlation), so that a sample from the prior can fall where no example is "
+            "encoded."
         )
 
 
@@ -138,34 +166,56 @@ def diagnose(
         generator: Source of the samples behind the mutual information; None has seed 0.
 
     Raises:
-        VaelibError: The shapes differ or a value is not finite.
+        VaelibError: The shapes differ, or a value is not finite or beyond what can be computed.
 
     Example:
         >>> diagnose(torch.zeros(100, 2), torch.zeros(100, 2)).collapse
         'complete'
     """
-    mu, logvar = (torch.as_tensor(value).double().cpu() for value in (mu, logvar))
+    mu, logvar = (torch.asarray(value, copy=True).double().cpu() for value in (mu, logvar))
     check_posteriors(mu, logvar)
-    size, au = len(mu), active_units(mu, ACTIVE)
-    units = _units(mu, logvar)
+    _check_size(mu=mu, logvar=logvar)
+    size, au, units = len(mu), active_units(mu, ACTIVE), _units(mu, logvar)
     rate = float(units["kl"].sum())
-    samples = math.ceil(_DRAWS / size)
-    mi = mutual_information(mu, logvar, samples=samples, generator=generator)
+    mi = _information(mu, logvar, generator)
     distortion = None if log_likelihoods is None else -_mean(log_likelihoods, size)
-    partial: Literal["partial", "none"] = "none" if au == mu.shape[1] else "partial"
+    idle = bool((~units["active"] & (units["mi"] < NOTHING)).any())
     return Diagnosis(
         examples=size,
         dimensions=mu.shape[1],
         kl=rate,
         mi_global=mi,
         mi_bound=math.log(size),
+        divergence=rate - mi if mi <= math.log(size) - NEAR_BOUND else None,
         au=au,
         cu_pq=int(units["consistent"].sum()),
-        collapse="complete" if au == 0 or mi < NOTHING else partial,
+        collapse="complete" if mi < NOTHING else "partial" if idle else "none",
         distortion=distortion,
         nll_elbo=None if distortion is None else distortion + rate,
         units=units,
     )
+
+
+def _check_size(**given: Tensor) -> None:
+    """Refuse means and log variances that no distance or variance can be computed of."""
+    for name, values in given.items():
+        most = float(values.abs().max())
+        if most > MOST[name]:
+            raise VaelibError(
+                f"{name} is as large as {most:.3g}, and beyond {MOST[name]:.3g} nothing can be "
+                "computed; give means [N, D] and logarithms of variances [N, D]."
+            )
+
+
+def _information(mu: Tensor, logvar: Tensor, generator: torch.Generator | None) -> float:
+    """`mi_global` with each dimension in units of its scale, which changes no information.
+
+    A posterior sharper than double precision resolves is widened: that only loses information.
+    """
+    scale = (mu.var(0, correction=0) + logvar.exp().mean(0)).sqrt()
+    mu, logvar = (mu - mu.mean(0)) / scale, (logvar - 2 * scale.log()).clamp(min=_SHARPEST)
+    samples = math.ceil(_DRAWS / len(mu))
+    return mutual_information(mu, logvar, samples=samples, generator=generator)
 
 
 def _mean(log_likelihoods: Tensor | np.ndarray, size: int) -> float:
@@ -187,6 +237,7 @@ def _units(mu: Tensor, logvar: Tensor) -> pd.DataFrame:
         "variance": variance,
         "divergence": unit_divergences(mu, logvar),
     }
+    columns["mi"] = columns["kl"] - unit_divergences(mu, logvar, "q||p")
     table = pd.DataFrame({name: values.numpy() for name, values in columns.items()})
     table.index.name = "dimension"
     table["active"] = table["mean_variance"] >= ACTIVE
@@ -243,11 +294,6 @@ def read_posteriors(path: Path | str) -> dict[str, np.ndarray]:
     for name, values in found.items():
         if values.dtype.kind not in "fiu":
             raise VaelibError(f"{name} in {path} holds {values.dtype}, no numbers; write numbers.")
-    if (np.abs(found["logvar"]) > MOST_LOGVAR).any():
-        raise VaelibError(
-            f"logvar in {path} is as large as {np.abs(found['logvar']).max():.3g}; it is the "
-            f"logarithm of a variance, and beyond {MOST_LOGVAR:.0f} that is no number here."
-        )
     return found
 
 
@@ -260,15 +306,14 @@ def _read_csv(path: Path) -> dict[str, np.ndarray]:
     table = pd.read_csv(path)
     if twice := [c for c in table.columns if re.fullmatch(r"(mu|logvar)_\d+\.\d+", c.strip())]:
         raise VaelibError(f"it has the column {twice[0].rpartition('.')[0]!r} twice")
-    found = {}
-    for name in _ARRAYS[:2]:
-        numbered = {
-            int(match[1]): column
-            for column in table.columns
-            if (match := re.fullmatch(rf"{name}_(\d+)", column.strip()))
-        }
-        if numbered:
-            found[name] = table[[numbered[i] for i in sorted(numbered)]].to_numpy()
+    numbered: dict[str, dict[int, str]] = {}
+    for column in table.columns:
+        if match := re.fullmatch(r"(mu|logvar)_(\d+)", column.strip()):
+            numbered.setdefault(match[1], {})[int(match[2])] = column
+    if apart := set(numbered.get("mu", ())) ^ set(numbered.get("logvar", numbered.get("mu", ()))):
+        raise VaelibError(f"mu_{min(apart)} and logvar_{min(apart)} are not both there")
+    places = {name: numbered[name] for name in _ARRAYS if name in numbered}
+    found = {n: table[[at[i] for i in sorted(at)]].to_numpy() for n, at in places.items()}
     if _ARRAYS[2] in table:
         found[_ARRAYS[2]] = table[_ARRAYS[2]].to_numpy()
     return found
