@@ -18,10 +18,19 @@ def test_both_are_the_perplexity_of_a_model_of_the_other() -> None:
 
 
 def test_one_good_sentence_repeated_is_fluent_and_covers_nothing() -> None:
-    """What the two are for: the forward one is deceived, the reverse one is not."""
+    """What the two are for: the forward one is deceived by it, the reverse one is not."""
     repeated = [min(REAL, key=lambda sentence: forward_perplexity(REAL, [sentence]))] * len(REAL)
     assert forward_perplexity(REAL, repeated) < forward_perplexity(REAL, REAL)
     assert reverse_perplexity(repeated, REAL) > 2 * reverse_perplexity(REAL, REAL)
+
+
+def test_silence_deceives_the_reverse_one_unless_every_word_is_known() -> None:
+    """The pitfall that the book warns of, and its cure: each word once as a sentence."""
+    words = [[word] for word in "abcde"]
+    assert reverse_perplexity([[]] * 50, REAL) < reverse_perplexity([REAL[0]] * 50, REAL)
+    assert reverse_perplexity([*words, *[[]] * 50], REAL) > 2 * reverse_perplexity(
+        [*words, *REAL], REAL
+    )
 
 
 def test_word_salad_is_not_fluent() -> None:

@@ -28,8 +28,10 @@ def reverse_perplexity(generated: Sentences, real: Sentences, order: int = 5) ->
     """Perplexity of real sentences under a model of generated ones: do they cover the data?
 
     VAE-MINE, section 5.3, has 100,000 generated sentences and the test set. Fewer sentences give
-    higher numbers, so only equal sizes compare. Words that were never generated have the
-    probability of the unknown word.
+    higher numbers, so only equal sizes compare. Words that were never generated share the
+    probability of one unknown word, which is the larger the fewer words there are: a generator of
+    hardly any words can score best. To forbid that, put each word of the vocabulary once before
+    `generated`, as a sentence of its own.
 
     Args:
         generated: Sentences from the prior as token lists without markers.
