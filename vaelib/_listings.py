@@ -18,6 +18,7 @@ from vaelib.claims.ledger import PAPERS as CLAIMING
 from vaelib.config import Config
 from vaelib.data.datasets import statistics_table
 from vaelib.export import is_stale
+from vaelib.literals import visible
 from vaelib.metrics import METRICS
 from vaelib.metrics.catalogue import (
     BLEU_SAMPLES,
@@ -249,7 +250,7 @@ def cell(value: Any) -> str:
         return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
     if isinstance(value, int | float):
         return f"{value:.0f}"
-    return ", ".join(map(cell, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(cell, value)) if isinstance(value, list) else visible(str(value))
 
 
 def print_table(rows: Sequence[Row], title: str = "", columns: Sequence[str] = ()) -> None:
@@ -264,7 +265,7 @@ def print_table(rows: Sequence[Row], title: str = "", columns: Sequence[str] = (
     if not console.is_terminal:
         console.width = _PIPE_WIDTH
     if title:
-        print(title)
+        print("\n".join(map(visible, title.split("\n"))))
     if not rows:
         print("  (none)")
         return
@@ -272,7 +273,7 @@ def print_table(rows: Sequence[Row], title: str = "", columns: Sequence[str] = (
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in names:
         numeric = all(isinstance(row[name], int | float | None) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(visible(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(cell(row[name]) for name in names))
     with console.capture() as printed:
@@ -282,4 +283,4 @@ def print_table(rows: Sequence[Row], title: str = "", columns: Sequence[str] = (
 
 def say(text: str) -> None:
     """A remark, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)

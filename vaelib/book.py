@@ -39,6 +39,7 @@ from vaelib._book_parameters import (
 from vaelib._workers import follow_parent
 from vaelib.config import profiles
 from vaelib.errors import VaelibError, check_name
+from vaelib.literals import visible
 from vaelib.store import atomic, default_store, read_json, write_json
 
 __all__ = ["SPEC", "build", "check_parameters", "execute", "notebooks", "parameters"]
@@ -60,12 +61,12 @@ class _Relay(io.TextIOBase):
         lines = re.split(r"[\r\n]+", _COLOUR.sub("", text).strip())
         if lines[-1] and time.monotonic() - self.last >= 2:
             self.last = time.monotonic()
-            print(f"  {self.name}: {lines[-1]}", file=self.stream, flush=True)
+            print(f"  {self.name}: {visible(lines[-1])}", file=self.stream, flush=True)
         return len(text)
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)
 
 
 def _work(profile: str) -> Path:

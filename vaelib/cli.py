@@ -22,6 +22,7 @@ from vaelib._commands import (
     runs_app,
 )
 from vaelib.errors import VaelibError, check_name
+from vaelib.literals import visible
 
 if TYPE_CHECKING:
     from vaelib.run import Run
@@ -274,7 +275,7 @@ def _print_compared(study: "Study", item: str, style: str) -> None:
         return
     shown = tables.present(study, item)
     _listings.print_table(shown.table.reset_index().to_dict("records"), f"{shown.caption}\n")
-    print("\n" + "\n".join(shown.notes))
+    print("\n" + "\n".join(map(visible, shown.notes)))
 
 
 @app.command()
@@ -355,5 +356,5 @@ def _refused(error: Exception) -> int:
         text = f"{said}{'' if said[-1:] in ('.', '?') else '.'}{place}"
     else:
         raise error
-    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    print(f"error: {visible(' '.join(text.split()))}", file=sys.stderr)
     return 2
