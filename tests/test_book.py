@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -273,18 +274,24 @@ def test_run_writes_the_executed_copy(notebook: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_build_leaves_no_process_behind(project: Path) -> None:
-    """Neither the workers nor the kernels that they started."""
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_build_leaves_no_process_behind(project: Path, how: signal.Signals) -> None:
+    """Neither the workers nor the kernels that they started; Ctrl-C says how to go on."""
     begun = project / "begun"
     cell = f"import pathlib, time\n\npathlib.Path({str(begun)!r}).touch()\ntime.sleep(300)"
     write_notebook(project / "notebooks" / "small.ipynb", CHECK, cell)
     command = [sys.executable, "-m", "vaelib", "book", "build", "--profile", "smoke"]
-    with subprocess.Popen(command, cwd=project, stderr=subprocess.DEVNULL) as build:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stderr=pipe, text=True, start_new_session=True) as build:
         until = time.monotonic() + 120
         while not begun.exists() and build.poll() is None and time.monotonic() < until:
             time.sleep(0.1)
         left = psutil.Process(build.pid).children(recursive=True)
-        build.kill()
+        os.killpg(build.pid, how) if how == signal.SIGINT else build.kill()
+        said = build.communicate(timeout=60)[1]
+    assert build.returncode == (130 if how == signal.SIGINT else -how)
+    assert "Traceback" not in said
+    assert said.endswith("vaelib book build --profile smoke\n") == (how == signal.SIGINT)
     assert begun.exists()
     assert len(left) >= 2, "a worker and its kernel"
     gone, alive = psutil.wait_procs(left, timeout=30)

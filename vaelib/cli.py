@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 _STUDY_OPTIONS = ("method", "data", "profile", "seed", "seeds", "labels", "store", "paper")
-_STOPPED = "stopped; the same command resumes from the last checkpoint"
+_STOPPED = "stopped; what is done is kept, the same command resumes from the last checkpoint"
 
 app = typer.Typer(
     help="Text VAEs and posterior collapse: methods, metrics, runs, studies, claims, and the book.",
@@ -339,7 +340,8 @@ def _guarded(arguments: list[str] | None) -> int:
     except Exception as error:
         return _refused(error)
     if code == INTERRUPTED:
-        print(f"\n{_STOPPED}", file=sys.stderr)
+        words = sys.argv[1:] if arguments is None else arguments
+        print(f"\n{_STOPPED}:\n  {visible(shlex.join(['vaelib', *words]))}", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 
