@@ -301,6 +301,16 @@ def test_a_killed_build_leaves_no_process_behind(project: Path, how: signal.Sign
     assert len(gone) == len(left)
 
 
+def test_the_time_left_goes_by_how_long_pages_took(tmp_path: Path) -> None:
+    took = {"a": {"duration": 6.0}, "b": {}, "c": 1, "d": {"duration": 2.0}}
+    for name, about in took.items():
+        copy = json.dumps({"metadata": {"papermill": about}})
+        (tmp_path / f"{name}.ipynb").write_text(copy)
+    found = book._weights([*"abcde"], tmp_path)
+    assert found == {"a": 6.0, "b": 4.0, "c": 4.0, "d": 2.0, "e": 4.0}
+    assert book._weights("x", tmp_path) == {"x": 1.0}
+
+
 def test_a_refused_run_leaves_nothing(notebook: Path, tmp_path: Path) -> None:
     with pytest.raises(VaelibError, match="must be true or false"):
         book.run_notebook(notebook, {"train_missing": "false"}, tmp_path / "a" / "out.ipynb")
@@ -337,7 +347,7 @@ def test_a_project_builds_and_executes_only_what_changed(
     assert "at work" not in page
     assert (index.parent / "_static" / "mathjax" / "tex-chtml.js").is_file()
     assert book.scan(index.parent) == []
-    capsys.readouterr()
+    assert re.search(r"small executed, \d+ s so far, about 0 s left", capsys.readouterr().err)
     book.execute("smoke")
     assert "1 of 1 notebooks unchanged" in capsys.readouterr().err
     write_notebook(project / "notebooks" / "small.ipynb", CHECK, "1 / 0")
