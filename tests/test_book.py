@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -273,18 +274,24 @@ def test_run_writes_the_executed_copy(notebook: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_build_leaves_no_process_behind(project: Path) -> None:
-    """Neither the workers nor the kernels that they started."""
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_build_leaves_no_process_behind(project: Path, how: signal.Signals) -> None:
+    """Neither the workers nor the kernels that they started; Ctrl-C says how to go on."""
     begun = project / "begun"
     cell = f"import pathlib, time\n\npathlib.Path({str(begun)!r}).touch()\ntime.sleep(300)"
     write_notebook(project / "notebooks" / "small.ipynb", CHECK, cell)
     command = [sys.executable, "-m", "vaelib", "book", "build", "--profile", "smoke"]
-    with subprocess.Popen(command, cwd=project, stderr=subprocess.DEVNULL) as build:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stderr=pipe, text=True, start_new_session=True) as build:
         until = time.monotonic() + 120
         while not begun.exists() and build.poll() is None and time.monotonic() < until:
             time.sleep(0.1)
         left = psutil.Process(build.pid).children(recursive=True)
-        build.kill()
+        os.killpg(build.pid, how) if how == signal.SIGINT else build.kill()
+        said = build.communicate(timeout=60)[1]
+    assert build.returncode == (130 if how == signal.SIGINT else -how)
+    assert "Traceback" not in said
+    assert said.endswith("vaelib book build --profile smoke\n") == (how == signal.SIGINT)
     assert begun.exists()
     assert len(left) >= 2, "a worker and its kernel"
     gone, alive = psutil.wait_procs(left, timeout=30)
@@ -292,6 +299,16 @@ def test_a_killed_build_leaves_no_process_behind(project: Path) -> None:
         process.kill()
     assert not alive
     assert len(gone) == len(left)
+
+
+def test_the_time_left_goes_by_how_long_pages_took(tmp_path: Path) -> None:
+    took = {"a": {"duration": 6.0}, "b": {}, "c": 1, "d": {"duration": 2.0}}
+    for name, about in took.items():
+        copy = json.dumps({"metadata": {"papermill": about}})
+        (tmp_path / f"{name}.ipynb").write_text(copy)
+    found = book._weights([*"abcde"], tmp_path)
+    assert found == {"a": 6.0, "b": 4.0, "c": 4.0, "d": 2.0, "e": 4.0}
+    assert book._weights("x", tmp_path) == {"x": 1.0}
 
 
 def test_a_refused_run_leaves_nothing(notebook: Path, tmp_path: Path) -> None:
@@ -330,7 +347,7 @@ def test_a_project_builds_and_executes_only_what_changed(
     assert "at work" not in page
     assert (index.parent / "_static" / "mathjax" / "tex-chtml.js").is_file()
     assert book.scan(index.parent) == []
-    capsys.readouterr()
+    assert re.search(r"small executed, \d+ s so far, about 0 s left", capsys.readouterr().err)
     book.execute("smoke")
     assert "1 of 1 notebooks unchanged" in capsys.readouterr().err
     write_notebook(project / "notebooks" / "small.ipynb", CHECK, "1 / 0")

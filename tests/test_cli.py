@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -19,6 +20,7 @@ from vaelib.cli import main
 from vaelib.errors import VaelibError
 from vaelib.export import export_records
 from vaelib.metrics import METRICS
+from vaelib.run import Run
 from vaelib.store import Store, read_arrays, read_json, write_json
 from vaelib.studies import Study, declaration
 
@@ -250,7 +252,8 @@ def test_interrupted(at: Path, vaelib: Command, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys.modules["vaelib.run"], "run_config", stop)
     code, out, err = vaelib("train", "vae", "--data", "grammar", "--profile", "smoke")
     assert (code, out) == (130, "")
-    assert "the same command resumes from the last checkpoint" in err
+    assert "the same command resumes from the last checkpoint:" in err
+    assert err.endswith("\n  vaelib train vae --data grammar --profile smoke\n")
 
 
 def test_a_defect_is_not_hidden(at: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -498,6 +501,72 @@ def test_table(at: Path, vaelib: Command, style: str) -> None:
         assert {"label", "mean", "sd", "published", "note"} <= set(json.loads(out)["rows"][0])
     else:
         assert "seeds 0; 2 runs" in out.replace("\\_", "_")
+
+
+# ---------------------------------------------------------------- looking on, and taking out
+
+
+def test_watching_a_store_that_is_at_work(
+    made: Store, at: Path, vaelib: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, entry = Store(at / "runs"), made.entries()[0]
+    key, config = entry.key, entry.config
+    monkeypatch.setenv("VAELIB_STORE", str(store.root))
+    write_json(store.folder(key) / "config.json", config.to_dict())
+    naps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 2:
+            write_json(store.record_path(made.entries()[1].key), {})
+        if len(naps) == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", sleep)
+    with store.lock(key):
+        code, out, err = vaelib("runs", "--watch")
+    assert (code, err, len(naps)) == (0, "", 4)
+    first, run, second = out.splitlines()
+    assert first == f"0 finished in {store.root}"
+    about = f"method {config.method}, data grammar, seed {config.seed}"
+    assert run == f"run {key.trained}, {about}, epoch -, step -, loss -, checkpoint -, at work yes"
+    assert second == f"1 finished in {store.root}"
+    assert vaelib("runs", "--watch", "--json")[0] == 2
+
+
+def test_a_history_as_csv(at: Path, made: Store, vaelib: Command) -> None:
+    run = Run(made.entries()[0], made)
+    code, out, _ = vaelib("runs", "history", run.entry.key.trained, "out")
+    assert code == 0
+    steps, epochs = (pd.read_csv(path) for path in out.split())
+    pd.testing.assert_frame_equal(steps, run.history, check_dtype=False, rtol=1e-6)
+    pd.testing.assert_frame_equal(epochs, run.epochs, check_dtype=False)
+    assert len(steps) == run.provenance["steps"]
+    assert {path.name for path in (at / "out").iterdir()} == {
+        f"{run.entry.key}-{part}.csv" for part in ("steps", "epochs")
+    }
+
+
+def test_a_history_for_tensorboard(
+    at: Path, made: Store, vaelib: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = str(made.entries()[0].key)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "torch.utils.tensorboard", None)
+        code, out, err = vaelib("runs", "history", key, "out", "--format", "tensorboard")
+    assert (code, out) == (2, "")
+    assert "pip install tensorboard" in err
+    assert not (at / "out").exists()
+    assert vaelib("runs", "history", key, "out", "--format", "xls")[0] == 2
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    code, out, _ = vaelib("runs", "history", key, "out", "--format", "tensorboard")
+    assert code == 0
+    found = events.EventAccumulator(out.strip()).Reload()
+    run = Run(made.entries()[0], made)
+    scalars = found.Scalars("step/loss")
+    assert [s.step for s in scalars] == run.history["step"].astype(int).tolist()
+    np.testing.assert_allclose([s.value for s in scalars], run.history["loss"], rtol=1e-6)
+    assert len(found.Scalars("epoch/valid_elbo")) == len(run.epochs)
 
 
 # ---------------------------------------------------------------- keeping and clearing

@@ -53,10 +53,10 @@ PICTURES: dict[str, Callable[[], Picture]] = {
     "twins": lambda: plots.twin_dots(tables()),
     "dynamics": lambda: plots.gradient_dynamics(followed(("grammar", "ptb"))),
     "match": lambda: plots.weight_curves(
-        tables(), LINES["lambda_m"], ("kl", "bleu_1"), r"$\lambda_m$", "VAE"
+        tables(), LINES["lambda_m"], ("kl", "bleu_1"), r"\lambda_m", "VAE"
     ),
     "dialogue": lambda: plots.weight_curves(
-        tables(), LINES["dialogue"], ("distinct_1", "ppl_iw500"), r"$\lambda_m$", "CVAE"
+        tables(), LINES["dialogue"], ("distinct_1", "ppl_iw500"), r"\lambda_m", "CVAE"
     ),
 }
 

@@ -205,9 +205,10 @@ def test_html_scrolls_in_its_box_and_has_no_colours(compared: pd.DataFrame) -> N
     page = Balanced()
     page.feed(shown._repr_html_())
     assert page.open == []
-    assert page.seen[0] == ("div", {"style": "overflow-x: auto"})
-    assert page.seen[1][1]["class"] == "dataframe"
-    assert page.seen[2][0] == "caption"
+    assert page.seen[0] == ("div", {"class": "vaelib-table tex2jax_ignore mathjax_ignore"})
+    assert page.seen[1] == ("div", {"style": "overflow-x: auto"})
+    assert page.seen[2][1]["class"] == "dataframe"
+    assert page.seen[3][0] == "caption"
     assert "Table &lt;2&gt;" in shown._repr_html_()
     assert "Profile laptop &amp; more" in shown._repr_html_()
     assert "color" not in shown._repr_html_()

@@ -12,6 +12,7 @@ _TRACEBACK = re.compile(r"Traceback \(most recent call last\)")
 _BARE_REPR = re.compile(r"<(?:Figure size|Axes:|matplotlib\.|IPython\.)|\bobject at 0x[0-9a-f]+>")
 # A download helper imports tqdm's notebook flavour, which asks for widgets no page could show.
 _WARNING = re.compile(r"\b\w*Warning: (?!IProgress not found).*")
+_QUOTED = ".vaelib-table"  # a table holds data, whatever they look like; see `vaelib.tables`
 _EXTERNAL = re.compile(r"(?:^|,\s)\s*(?:https?:)?//", re.IGNORECASE)
 _CSS_EXTERNAL = re.compile(r"""(?:url\(|@import)\s*['"]?((?:https?:)?//[^'")\s]+)""", re.IGNORECASE)
 _LOADED_LINKS = {
@@ -51,7 +52,8 @@ def _output_problems(output: dict[str, Any], error_allowed: bool) -> Iterator[st
             yield f"ends in {output['ename']}: {output['evalue']}"
         return
     data = output.get("data", {})
-    text = "".join(output.get("text", "")) + "".join(data.get("text/html", ""))
+    page = "".join(data.get("text/html", ""))
+    text = "".join(output.get("text", "")) + page * ('class="vaelib-table' not in page)
     if kind == "stream" and output["name"] == "stderr":
         yield from (f"warns: {match[0]}" for match in _WARNING.finditer(text))
     if _TRACEBACK.search(text) and not error_allowed:
@@ -98,7 +100,8 @@ def _anchors(page: Any) -> set[str]:
 
 def _find_tracebacks(page: Any, path: Path, site: _Site) -> Iterator[str]:
     for output in page.select(".cell_output"):
-        text = output.get_text()
+        quoted = {id(part) for box in output.select(_QUOTED) for part in box.strings}
+        text = "".join(part for part in output.strings if id(part) not in quoted)
         allowed = output.find_parent(class_="tag_raises-exception")
         if not allowed and (output.select_one(".traceback") or _TRACEBACK.search(text)):
             yield f"an output shows a traceback: {text.strip().splitlines()[-1][:120]}"
@@ -155,6 +158,7 @@ def _find_missing_math(page: Any, path: Path, site: _Site) -> Iterator[str]:
     article = page.select_one("article") or page
     for text in article.find_all(string=re.compile(r"\$\$|\\begin\{")):
         is_code = text.find_parent(("pre", "code", "script", "style"))
+        is_code = is_code or text.find_parent(class_=_QUOTED[1:])
         if not is_code and not text.find_parent(class_="math"):
             yield f"shows a raw formula: {text.strip()[:60]!r}"
 

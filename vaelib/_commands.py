@@ -115,6 +115,9 @@ def _runs(
     context: typer.Context,
     data: Data = None,
     profile: Annotated[str | None, typer.Option(help="Only runs at this profile.")] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="What is at work in the own store, until Ctrl-C.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List the finished runs, the committed records included; clear and export them."""
@@ -125,6 +128,11 @@ def _runs(
     from vaelib.store import default_store
 
     store, chosen = default_store(), [check_data(name) for name in data or ()]
+    if watch:
+        if data or profile or as_json:
+            raise VaelibError("--watch shows the whole store as a table: give it alone.")
+        _listings.watch(store)
+        return
     if profile is not None:
         check_name(profile, profiles(), "profile")
     print_list(_listings.runs(store, chosen, profile), as_json, _listings.run_cells)
@@ -191,6 +199,25 @@ def runs_export(
         f"{made.folder}: {made.records} records, {made.arrays} with arrays; {made.written} files "
         f"written, {made.pruned} removed; {folder} holds {_megabytes(made.size)}"
     )
+
+
+@runs_app.command("history")
+def runs_history(
+    run: Annotated[str, typer.Argument(help="The beginning of a run's key, or its folder.")],
+    folder: Annotated[Path, typer.Argument(help="Where to; made if need be.")],
+    style: Annotated[str, typer.Option("--format", help="csv or tensorboard.")] = "csv",
+) -> None:
+    """Write the steps and epochs of a run as CSV, or as event files for TensorBoard.
+
+    Of a committed record the steps are 200 means, and only the first seed has them.
+    """
+    from vaelib.export import find_run, write_history
+    from vaelib.run import Run
+    from vaelib.store import default_store
+
+    store = default_store()
+    for path in write_history(Run(find_run(store, run), store), folder, style):
+        print(path)
 
 
 @runs_app.command("carry")

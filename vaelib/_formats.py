@@ -1,17 +1,32 @@
-"""Tables as text that other programs read: Markdown, LaTeX, CSV, JSON."""
+"""Tables as text that other programs read: Markdown, LaTeX, CSV, JSON.
+
+Cells, heads, captions and notes are data: each format has one function that makes text of them,
+whatever stands in them. CSV is for programs: a cell is quoted where it must be and else stays as it
+is, so that it reads back the same; a spreadsheet is told to import it as text.
+"""
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from vaelib.literals import visible
+
+# What Markdown reads specially inside a line: CommonMark, tables, formulas, substitutions.
+_MARKDOWN = re.compile(r"[\\`*\[\]<>|$&~{]|(?<!\w)_|_(?!\w)")
 _TEX = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "`": r"\textasciigrave{}",
+    "[": "{[}",  # behind the end of a row this one and the next would be options of it
+    "*": "{*}",
     "±": r"$\pm$",
     "|": r"$|$",
     "†": r"$^\dagger$",
@@ -33,16 +48,17 @@ def flattened(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def to_markdown(table: pd.DataFrame) -> str:
-    """A pipe table, notes below; bars inside cells are escaped."""
+    """A pipe table, notes below, every cell and note escaped."""
     flat = flattened(table)
     rows = [list(flat.columns), ["---"] * flat.shape[1], *flat.to_numpy().tolist()]
-    lines = ["| " + " | ".join(_pipe(cell) for cell in row) + " |" for row in rows]
+    lines = ["| " + " | ".join(markdown(cell) for cell in row) + " |" for row in rows]
     notes = table.attrs.get("notes", [])
-    return "\n".join([*lines, *(f"\n{note}" for note in notes)]) + "\n"
+    return "\n".join([*lines, *(f"\n{markdown(note)}" for note in notes)]) + "\n"
 
 
-def _pipe(cell: object) -> str:
-    return str(cell).replace("|", "\\|").replace("\n", " ")
+def markdown(cell: object) -> str:
+    """Text with every character that Markdown reads specially inside a line escaped."""
+    return _MARKDOWN.sub(r"\\\g<0>", visible(str(cell)))
 
 
 def to_latex(table: pd.DataFrame, caption: str = "", label: str = "") -> str:
@@ -69,7 +85,8 @@ def to_latex(table: pd.DataFrame, caption: str = "", label: str = "") -> str:
 
 def tex(cell: object) -> str:
     """Text with every character that LaTeX reads specially escaped."""
-    return "".join(_TEX.get(character, character) for character in str(cell))
+    parts = re.findall("-{2,}|.", visible(str(cell)))  # hyphens in a row would make a dash
+    return "".join(_TEX.get(part) or "{}".join(part) for part in parts)
 
 
 def to_csv(table: pd.DataFrame) -> str:

@@ -1,13 +1,17 @@
 """The rows that the commands list, and how rows are printed: as a table or as JSON."""
 
+import contextlib
 import math
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from vaelib import pages
 from vaelib._formats import clean, to_json
@@ -18,6 +22,7 @@ from vaelib.claims.ledger import PAPERS as CLAIMING
 from vaelib.config import Config
 from vaelib.data.datasets import statistics_table
 from vaelib.export import is_stale
+from vaelib.literals import visible
 from vaelib.metrics import METRICS
 from vaelib.metrics.catalogue import (
     BLEU_SAMPLES,
@@ -26,6 +31,7 @@ from vaelib.metrics.catalogue import (
     spec_of,
 )
 from vaelib.objectives import METHODS
+from vaelib.progress import unfinished
 from vaelib.run import Run
 from vaelib.store import Store
 from vaelib.studies import Study, declaration, papers
@@ -199,6 +205,26 @@ def _samples(metric: str, config: Config, size: int) -> str:
     return f"{size} {what}"
 
 
+def watch(store: Store, every: float = 2.0) -> None:
+    """Show the unfinished runs of a store and how many are finished until Ctrl-C.
+
+    In a terminal the table is drawn anew; elsewhere a line is printed whenever one has changed.
+    """
+    seen: set[str] = set()
+    with contextlib.suppress(KeyboardInterrupt), Live(auto_refresh=False) as live:
+        while True:
+            rows = unfinished(store)
+            done = f"{len(list(store.root.glob('*/record-*.json')))} finished in {store.root}"
+            if live.console.is_terminal:
+                live.update(Group(Text(visible(done)), table_of(rows)), refresh=True)
+            else:
+                lines = [done, *(", ".join(f"{k} {cell(v)}" for k, v in r.items()) for r in rows)]
+                sys.stdout.writelines(f"{line}\n" for line in lines if line not in seen)
+                sys.stdout.flush()
+                seen = set(lines)
+            time.sleep(every)
+
+
 def planned(study: Study, todo: Iterable[Any]) -> list[Row]:
     """Every run of a study, with its state: there, stale or missing; and whether it would run."""
     questions = {plan.config.question for plan in todo}
@@ -249,7 +275,7 @@ def cell(value: Any) -> str:
         return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
     if isinstance(value, int | float):
         return f"{value:.0f}"
-    return ", ".join(map(cell, value)) if isinstance(value, list) else str(value)
+    return ", ".join(map(cell, value)) if isinstance(value, list) else visible(str(value))
 
 
 def print_table(rows: Sequence[Row], title: str = "", columns: Sequence[str] = ()) -> None:
@@ -264,22 +290,27 @@ def print_table(rows: Sequence[Row], title: str = "", columns: Sequence[str] = (
     if not console.is_terminal:
         console.width = _PIPE_WIDTH
     if title:
-        print(title)
+        print("\n".join(map(visible, title.split("\n"))))
     if not rows:
         print("  (none)")
         return
-    names = list(columns or rows[0])
+    with console.capture() as printed:
+        console.print(table_of(rows, columns))
+    print("\n".join(line.rstrip() for line in printed.get().splitlines()).strip("\n"))
+
+
+def table_of(rows: Sequence[Row], columns: Sequence[str] = ()) -> Table:
+    """Rows as a table of cells, numbers to the right."""
+    names = list(columns or (rows[0] if rows else ()))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in names:
         numeric = all(isinstance(row[name], int | float | None) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(visible(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(cell(row[name]) for name in names))
-    with console.capture() as printed:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in printed.get().splitlines()).strip("\n"))
+        table.add_row(*(Text(cell(row[name])) for name in names))
+    return table
 
 
 def say(text: str) -> None:
     """A remark, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -36,9 +36,11 @@ from vaelib._book_parameters import (
     project_root,
     validate,
 )
-from vaelib._workers import follow_parent
+from vaelib._workers import follow_parent, interrupts_held
 from vaelib.config import profiles
 from vaelib.errors import VaelibError, check_name
+from vaelib.literals import visible
+from vaelib.progress import duration
 from vaelib.store import atomic, default_store, read_json, write_json
 
 __all__ = ["SPEC", "build", "check_parameters", "execute", "notebooks", "parameters"]
@@ -60,12 +62,12 @@ class _Relay(io.TextIOBase):
         lines = re.split(r"[\r\n]+", _COLOUR.sub("", text).strip())
         if lines[-1] and time.monotonic() - self.last >= 2:
             self.last = time.monotonic()
-            print(f"  {self.name}: {lines[-1]}", file=self.stream, flush=True)
+            print(f"  {self.name}: {visible(lines[-1])}", file=self.stream, flush=True)
         return len(text)
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text), file=sys.stderr, flush=True)
 
 
 def _work(profile: str) -> Path:
@@ -200,21 +202,36 @@ def _begin(jobs: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
 
 
+def _weights(given: Iterable[str], folder: Path) -> dict[str, float]:
+    """How long notebooks take beside each other: seconds of the copies that are there."""
+    known: dict[str, float] = {}
+    for name in given:
+        with contextlib.suppress(VaelibError, KeyError, TypeError):
+            copy = read_json(folder / f"{name}.ipynb")
+            known[name] = float(copy["metadata"]["papermill"]["duration"])
+    usual = sum(known.values()) / len(known) if known else 1.0
+    return {name: known.get(name, usual) for name in given}
+
+
 def _run_all(given: Mapping[str, Mapping[str, Any]], folder: Path, jobs: int) -> Iterator[str]:
     """Execute notebooks, `jobs` at a time; yields each name when its copy is there.
 
     Raises:
         VaelibError: Some stopped; raised when the others are done.
     """
-    start, wrong = time.monotonic(), []
+    start, wrong, weights, done = time.monotonic(), [], _weights(given, folder), 0.0
     with ProcessPoolExecutor(jobs, get_context("spawn"), _begin, (jobs,)) as pool:
-        running = {
-            pool.submit(run_notebook, name, values, folder / f"{name}.ipynb"): name
-            for name, values in given.items()
-        }
+        with interrupts_held():
+            running = {
+                pool.submit(run_notebook, name, values, folder / f"{name}.ipynb"): name
+                for name, values in given.items()
+            }
         try:
             for number, future in enumerate(as_completed(running), 1):
-                seconds = f"{time.monotonic() - start:.0f} s so far"
+                done += weights[running[future]]
+                spent = time.monotonic() - start
+                left = spent * (sum(weights.values()) - done) / done
+                seconds = f"{duration(spent)} so far, about {duration(left)} left"
                 if error := future.exception():
                     wrong.append(str(error))
                     _say(f"[{number}/{len(given)}] {error} {seconds}")
@@ -261,7 +278,7 @@ def build(
         if execute_notebooks:
             execute(profile, jobs, force)
         _stage(root, work, strict)
-        _say("rendering the book")
+        _say(f"rendering {len(pages(root))} pages")
         draft = _render(root, work, strict)
         _copy_mathjax(draft / "_static" / "mathjax")
         _refuse(scan(draft) if strict else [], work / "scan.log")

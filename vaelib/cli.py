@@ -2,6 +2,7 @@
 
 import io
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from vaelib._commands import (
     runs_app,
 )
 from vaelib.errors import VaelibError, check_name
+from vaelib.literals import visible
 
 if TYPE_CHECKING:
     from vaelib.run import Run
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 _STUDY_OPTIONS = ("method", "data", "profile", "seed", "seeds", "labels", "store", "paper")
-_STOPPED = "stopped; the same command resumes from the last checkpoint"
+_STOPPED = "stopped; what is done is kept, the same command resumes from the last checkpoint"
 
 app = typer.Typer(
     help="Text VAEs and posterior collapse: methods, metrics, runs, studies, claims, and the book.",
@@ -274,7 +276,7 @@ def _print_compared(study: "Study", item: str, style: str) -> None:
         return
     shown = tables.present(study, item)
     _listings.print_table(shown.table.reset_index().to_dict("records"), f"{shown.caption}\n")
-    print("\n" + "\n".join(shown.notes))
+    print("\n" + "\n".join(map(visible, shown.notes)))
 
 
 @app.command()
@@ -338,7 +340,8 @@ def _guarded(arguments: list[str] | None) -> int:
     except Exception as error:
         return _refused(error)
     if code == INTERRUPTED:
-        print(f"\n{_STOPPED}", file=sys.stderr)
+        words = sys.argv[1:] if arguments is None else arguments
+        print(f"\n{_STOPPED}:\n  {visible(shlex.join(['vaelib', *words]))}", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 
@@ -355,5 +358,5 @@ def _refused(error: Exception) -> int:
         text = f"{said}{'' if said[-1:] in ('.', '?') else '.'}{place}"
     else:
         raise error
-    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    print(f"error: {visible(' '.join(text.split()))}", file=sys.stderr)
     return 2

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from vaelib import config as configs
+from vaelib._formats import to_csv
 from vaelib.build import best_device
 from vaelib.config import Config
 from vaelib.errors import VaelibError, check_name
@@ -170,6 +172,50 @@ def _superseded(study: Study, target: Path, wanted: dict[str, bytes]) -> list[Pa
 
 def _files(folder: Path) -> Iterator[Path]:
     return (path for path in folder.rglob("*") if path.is_file())
+
+
+def write_history(run: Run, folder: Path | str, style: str) -> list[Path]:
+    """Write a run's steps and epochs for other programs.
+
+    Args:
+        run: A finished run.
+        folder: Where to; made if need be.
+        style: "csv" for `<key>-steps.csv` and `<key>-epochs.csv`; "tensorboard" for event files
+            in `<key>/`, steps under "step/", epochs under "epoch/".
+
+    Returns:
+        What was written: two files, or the folder of the events.
+
+    Raises:
+        VaelibError: The record is here without its steps, or TensorBoard is not installed.
+    """
+    check_name(style, ("csv", "tensorboard"), "format")
+    parts = {"step": run.history, "epoch": run.epochs}
+    target = Path(folder) / str(run.entry.key)
+    if style == "tensorboard":
+        _write_events(parts, target)
+        return [target]
+    made = {target.with_name(f"{target.name}-{name}s.csv"): part for name, part in parts.items()}
+    for path, part in made.items():
+        with atomic(path) as file:
+            file.write(to_csv(part).encode())
+    return list(made)
+
+
+def _write_events(parts: dict[str, pd.DataFrame], folder: Path) -> None:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise VaelibError(
+            "event files need the package tensorboard: `pip install tensorboard`, or take "
+            "--format csv."
+        ) from error
+    with SummaryWriter(str(folder)) as writer:
+        for kind, table in parts.items():
+            for name in table.columns.drop(["step", "epoch"], errors="ignore"):
+                rows = zip(table[kind], table[name], strict=True)
+                for place, value in ((p, v) for p, v in rows if pd.notna(v)):
+                    writer.add_scalar(f"{kind}/{name}", value, int(place))
 
 
 # ---------------------------------------------------------------- clearing the store

@@ -1,4 +1,4 @@
-"""Values as a reader writes them on the command line or gives them to a notebook."""
+"""Values as a reader writes them, and texts as a terminal or a page may show them."""
 
 import re
 from typing import Any
@@ -8,6 +8,8 @@ from vaelib.errors import VaelibError
 _DIGITS = re.compile(r"[-+]?\d{1,400}")
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 _COMMA = re.compile(r""",(?=(?:[^'"]|'[^']*'|"[^"]*")*$)""")  # none inside quotes
+# Control characters, line separators, what turns the direction of writing, halves of characters.
+_ACTIVE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _WORDS = {"true": True, "false": False, "null": None, "~": None}
 
 
@@ -36,6 +38,16 @@ def parse_literal(text: str) -> Any:
         inside = text[1:-1]
         return inside if text[0] != "[" else [parse_literal(part) for part in _split(inside)]
     return text
+
+
+def visible(text: str) -> str:
+    r"""A text whose control characters are seen, written as Python escapes them, and do nothing.
+
+    Example:
+        >>> visible("red \x1b[31m")
+        'red \\x1b[31m'
+    """
+    return _ACTIVE.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def _split(inside: str) -> list[str]:

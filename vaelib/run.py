@@ -7,7 +7,6 @@ import math
 import os
 import platform
 import re
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from vaelib import store as files
 from vaelib import writing
@@ -30,10 +28,10 @@ from vaelib.digest import code_digest
 from vaelib.errors import VaelibError
 from vaelib.evaluate import MEASURES, Pass, evaluate
 from vaelib.model import VAE
+from vaelib.progress import Sitting, processor, sitting, values  # and registers the trainings
 from vaelib.store import Entry, Key, Store, default_store
 from vaelib.track import TRACKED
-from vaelib.train import Training, Watch, fit, machine, training_of
-from vaelib.trainings import STAGE  # and registers them
+from vaelib.train import Training, fit, machine, training_of
 from vaelib.weights import load_weights, save_weights
 
 _FRESH = "make the run (again) with fresh=True, or `vaelib train --fresh`"
@@ -264,24 +262,12 @@ def run_config(config: Config, *, store: Store, fresh: bool = False, progress: b
     with store.lock(key):
         entry = store.finished(key)
         if entry is None or not entry.whole:
-            tidy = _nothing_left(store.folder(key))
-            with machine(config), _bar(config, progress) as watch, tidy, _enough_memory():
+            here = sitting(config, store.folder(key), progress)
+            with machine(config), here as watch, _enough_memory():
                 _make(config, corpus.to(config.device), key, store, watch)
     finished = store.finished(key)
     assert finished is not None
     return Run(finished, store)
-
-
-@contextlib.contextmanager
-def _nothing_left(folder: Path) -> Iterator[None]:
-    """Where a run is refused before its first checkpoint, remove what was written of it."""
-    try:
-        yield
-    except VaelibError:
-        kept = (files.STATE, files.WEIGHTS, STAGE)
-        if not any((folder / name).exists() for name in kept):
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
 
 
 @contextlib.contextmanager
@@ -298,13 +284,14 @@ def _enough_memory() -> Iterator[None]:
         ) from error
 
 
-def _make(config: Config, corpus: Corpus, key: Key, store: Store, watch: Watch | None) -> None:
+def _make(config: Config, corpus: Corpus, key: Key, store: Store, watch: Sitting) -> None:
     """Train unless that is done, evaluate, and write the record last: with it a run is finished."""
     folder, earlier = store.folder(key), store.trained(key)
     if earlier is None:
         files.write_json(folder / "config.json", config.to_dict())
         trained = _train(config, corpus, folder, watch)
         about = trained.pop("provenance")
+        watch.log(f"trained: {about['steps']} steps in {about['train_seconds']} s")
     else:
         trained = {name: earlier.record[name] for name in ("epochs", "history")}
         about = earlier.record["provenance"]
@@ -323,13 +310,15 @@ def _make(config: Config, corpus: Corpus, key: Key, store: Store, watch: Watch |
         "provenance": about,
     }
     files.write_json(store.record_path(key), record | trained)
+    watch.log(f"evaluated in {about['evaluate_seconds']} s: {values(result.metrics)}")
     (folder / files.STATE).unlink(missing_ok=True)
 
 
-def _train(config: Config, corpus: Corpus, folder: Path, watch: Watch | None) -> dict[str, Any]:
+def _train(config: Config, corpus: Corpus, folder: Path, watch: Sitting) -> dict[str, Any]:
     """Train to the end and keep weights and history; the record's part about training."""
     begun = time.time()
     training = fit(config, corpus, folder, watch)
+    watch.epochs(training.progress.epochs)
     save_weights(training.built, folder / files.WEIGHTS)
     files.write_arrays(folder / files.HISTORY, training.history_columns())
     return {
@@ -369,29 +358,3 @@ def _version(package: str) -> str:
     with contextlib.suppress(importlib.metadata.PackageNotFoundError):
         return importlib.metadata.version(package)
     return "not installed"
-
-
-def processor() -> str:
-    """The processor's name, and how many of them."""
-    name = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.split(":", 1)[1].strip()
-                break
-    return f"{name} ({os.cpu_count()} cores)"
-
-
-@contextlib.contextmanager
-def _bar(config: Config, show: bool) -> Any:
-    if not show:
-        yield None
-        return
-    title = f"{config.method} on {config.data}, seed {config.seed}"
-    with tqdm(desc=title, unit="step", dynamic_ncols=True, leave=False) as bar:
-
-        def watch(phase: str, done: int, total: int, values: dict[str, float]) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield watch

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import statistics
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -11,13 +12,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vaelib._workers import follow_parent
+from vaelib._workers import follow_parent, interrupts_held
 from vaelib.config import Config, check_whole
 from vaelib.data import DATASETS, available, load
 from vaelib.errors import VaelibError
-from vaelib.run import run_config
+from vaelib.literals import visible
+from vaelib.progress import Outlook, duration, kind_of, times_of
+from vaelib.run import key_of, run_config
 from vaelib.store import Store
 from vaelib.studies import Planned, Study
+
+BAR = "{n_fmt} of {total_fmt} runs |{bar}| {elapsed}{postfix}"
+POLL = 2.0  # seconds between two looks at what runs, where someone sees them
 
 
 @dataclass(frozen=True)
@@ -43,22 +49,10 @@ class Estimate:
         return f"{self.runs} runs, about {duration(whole)} with {jobs} at a time"
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a readable length of time."""
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
 def estimate(study: Study, plans: Sequence[Planned]) -> Estimate:
     """Estimate the cost of `plans` by records of the same data set and profile."""
-    times: dict[tuple[str, str], list[float]] = {}
-    for entry in study.store.entries():
-        about, config = entry.record["provenance"], entry.record["config"]
-        spent = about["train_seconds"] + about["evaluate_seconds"]
-        times.setdefault((config["data"], config["profile"]), []).append(spent)
-    each = [times.get((p.config.data, p.config.profile)) for p in plans]
+    times = times_of(study.store)
+    each = [times.get(kind_of(plan.config)) for plan in plans]
     known = [statistics.median(t) for t in each if t]
     return Estimate(len(plans), len(known), sum(known))
 
@@ -103,17 +97,22 @@ def execute_configs(
     done: list[str] = []
     failed: list[str] = []
     context = multiprocessing.get_context("spawn")
-    bar = tqdm(total=len(configs), unit="run", disable=not progress, dynamic_ncols=True)
+    named = {titles[h]: config for h, config in configs.items()}
+    outlook = Outlook(named, lambda c: store.folder(key_of(c)), times_of(store), jobs)
+    bar = tqdm(total=len(configs), disable=not progress, dynamic_ncols=True, bar_format=BAR)
+    often = POLL if progress and sys.stderr.isatty() else None
     with bar, ProcessPoolExecutor(jobs, context, follow_parent) as pool:
         root = str(store.root)
-        waiting = {pool.submit(_work, c, root): titles[h] for h, c in configs.items()}
+        with interrupts_held():
+            waiting = {pool.submit(_work, c, root): titles[h] for h, c in configs.items()}
         try:
             while waiting:
-                ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
+                bar.set_postfix_str(visible(outlook.text(waiting.values())))
+                ended, _ = wait(waiting, often, return_when=FIRST_COMPLETED)
                 for future in ended:
                     name = waiting.pop(future)
+                    outlook.ended(name)
                     _collect(future, name, done, failed)
-                    bar.set_postfix_str(name)
                     bar.update()
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -9,11 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from vaelib._formats import flattened, to_csv, to_json, to_latex, to_markdown
+from vaelib._formats import flattened, markdown, to_csv, to_json, to_latex, to_markdown
+from vaelib.literals import visible
 from vaelib.metrics import METRICS, spec_of
 from vaelib.studies import Study
 
 STALE = "†"
+QUOTED = "vaelib-table tex2jax_ignore mathjax_ignore"
 _NOTES = {
     "stale": f"{STALE} made by older code; `vaelib study PAPER --stale` makes it anew.",
     "same": "Cells: published | obtained (difference), obtained as mean ± sd over seeds.",
@@ -220,20 +222,24 @@ class Shown:
     notes: tuple[str, ...]
 
     def _repr_html_(self) -> str:
-        """A box that scrolls sideways; no colours, so that light and dark pages both fit."""
+        """A box that scrolls sideways; no colours, so that light and dark pages both fit.
+
+        What it holds is data: escaped, and of a class in which no formula is looked for.
+        """
         body = _words(self.table).to_html(border=0, index=False)
         for least, kind in ((200, "text"), (40, "long")):  # columns the style does not squeeze
             body = re.sub(rf"<td>(?=[^<]{{{least}}})", f'<td class="{kind}">', body)
-        head = f"<caption>{html.escape(self.caption)}</caption>" if self.caption else ""
+        head = f"<caption>{_html(self.caption)}</caption>" if self.caption else ""
         body = body.replace("<thead>", f"{head}<thead>", 1)
         body = body.replace(" | ", "&nbsp;|&nbsp;").replace(" ± ", "&nbsp;±&nbsp;")
-        foot = "<br>".join(html.escape(note) for note in self.notes)
+        foot = "<br>".join(map(_html, self.notes))
         foot = f"<p><small>{foot}</small></p>" if foot else ""
-        return f'<div style="overflow-x: auto">{body}</div>{foot}'
+        return f'<div class="{QUOTED}"><div style="overflow-x: auto">{body}</div>{foot}</div>'
 
     def __repr__(self) -> str:
         text = _words(self.table).to_string(index=False) if len(self.table) else "(empty)"
-        return "\n".join([*([self.caption] if self.caption else []), text, *self.notes])
+        around = [visible(line) for line in (self.caption, *self.notes)]
+        return "\n".join([*(around[:1] if self.caption else []), text, *around[1:]])
 
 
 def show(table: pd.DataFrame, caption: str = "", provenance: str = "", rows: int = 100) -> Shown:
@@ -276,14 +282,19 @@ def present(
 
 
 def _words(table: pd.DataFrame) -> pd.DataFrame:
-    """All cells as text: four digits of a number, a dash for none."""
-    return flattened(table).map(_word)
+    """All cells and heads as text: four digits of a number, a dash for none."""
+    words = flattened(table).map(_word)
+    return words.rename(columns=lambda name: visible(str(name)))
+
+
+def _html(text: str) -> str:
+    return html.escape(visible(text))
 
 
 def _word(cell: Any) -> str:
     if cell is None or cell is pd.NA or cell is pd.NaT or cell != cell:
         return "–"
-    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+    return f"{cell:.4g}" if isinstance(cell, float) else visible(str(cell))
 
 
 # ---- A table to take away -------------------------------------------------------------------
@@ -312,7 +323,7 @@ def render(study: Study, item: str, style: str, judged: pd.DataFrame | None = No
     shown = present(study, item, judged=judged)
     if style == "latex":
         return to_latex(shown.table, shown.caption, f"tab:{study.paper}-{item}-{study.profile}")
-    return f"{shown.caption}\n\n{to_markdown(shown.table)}"
+    return f"{markdown(shown.caption)}\n\n{to_markdown(shown.table)}"
 
 
 def numbers(study: Study, item: str) -> pd.DataFrame:

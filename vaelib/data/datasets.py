@@ -20,6 +20,7 @@ from vaelib.data.switchboard import read_dialogues
 from vaelib.data.texts import SPLITS, Slicing, Texts, build_corpus, read_bytes, read_texts, sha256
 from vaelib.data.yelp13 import keep_frequent, read_reviews
 from vaelib.errors import VaelibError, check_name
+from vaelib.literals import visible
 from vaelib.registry import Registry
 
 STANDIN_VARIABLE = "VAELIB_STANDIN"
@@ -113,11 +114,13 @@ def data_name(name_or_path: str | os.PathLike[str]) -> str:
     behind `pairs:`, which stays before the path.
 
     Raises:
-        VaelibError: Neither a text nor a path.
+        VaelibError: Neither a text nor a path, or one that no table or page could show.
     """
     if not isinstance(name_or_path, str | os.PathLike):
         raise VaelibError(f"data={name_or_path!r}: give a data set's id or a folder's path.")
     text = os.fspath(name_or_path)
+    if text != visible(text):
+        raise VaelibError(f"data={text!r}: the name holds control characters; rename the folder.")
     if text.startswith(PAIRS) and isinstance(name_or_path, str):
         return PAIRS + str(Path(text.removeprefix(PAIRS)).resolve())
     path = not isinstance(name_or_path, str) or "/" in text or os.sep in text

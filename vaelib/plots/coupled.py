@@ -235,13 +235,13 @@ Line = Sequence[tuple[str, str]]
 def weight_curves(
     tables: Tables, lines: Mapping[str, Line], metrics: Sequence[str], symbol: str, level: str
 ) -> Picture:
-    """Metrics over a weight, a row of panels a table, a column a metric.
+    r"""Metrics over a weight, a row of panels a table, a column a metric.
 
     Args:
         tables: Results by what to call them; a name that ends in "(printed)" has no seeds.
         lines: Name -> the points of a line in their order, (the weight in words, label of the run).
         metrics: Columns of the results; distinct n-grams are shown as percentages.
-        symbol: Of the weight.
+        symbol: Of the weight, in TeX, such as r"\lambda_m".
         level: The label of a run drawn as a horizontal line.
     """
     ticks = list(dict.fromkeys(word for line in lines.values() for word, _ in line))
@@ -264,7 +264,7 @@ def weight_curves(
             axes.set_xticks(range(len(ticks)), ticks)
         row[0].set_ylabel(name)
     for axes in grid[-1]:
-        axes.set_xlabel(symbol)
+        axes.set_xlabel(f"${symbol}$")
     handles = {n: h for a in grid.flat for h, n in zip(*a.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles, loc="outside upper center", ncols=4)
     style.footnote(figure, _spread(shown))

@@ -2,7 +2,7 @@
 
 import functools
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec
 
@@ -133,13 +133,25 @@ class Picture(Figure):
 P = ParamSpec("P")
 
 
+def plain(value: Any) -> Any:
+    """What a picture is given, with the dollar signs of its texts escaped: data are no formulas."""
+    if isinstance(value, str):
+        return value.replace("$", r"\$") if "$" in value else value
+    if isinstance(value, pd.DataFrame):
+        texts = value.select_dtypes(exclude=["number", "bool"])
+        return value.assign(**{name: texts[name].map(plain) for name in texts})
+    if isinstance(value, Mapping):
+        return {plain(key): plain(one) for key, one in value.items()}
+    return type(value)(map(plain, value)) if type(value) in (list, tuple) else value
+
+
 def styled(make: Callable[P, Picture]) -> Callable[P, Picture]:
-    """Decorator: draw with the common look, without changing matplotlib's settings."""
+    """Decorator: draw `plain` data with the common look, without changing matplotlib's settings."""
 
     @functools.wraps(make)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> Picture:
         with mpl.rc_context(STYLE):
-            drawn = make(*args, **kwargs)
+            drawn = make(*plain(args), **plain(kwargs))
             drawn.draw_without_rendering()  # ticks take their look when they are first drawn
         return drawn
 
