@@ -49,6 +49,13 @@ class Drawings:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    @property
+    def alphabets(self) -> torch.Tensor:
+        """The alphabet of each character, int64 `[characters]`."""
+        found = np.zeros(self.character.max() + 1, dtype=np.int64)
+        found[self.character] = self.alphabet
+        return torch.from_numpy(found)
+
     def split(self, indices: np.ndarray, labels: str = "alphabet") -> ImageSplit:
         """The grey images at `indices`, labelled by "alphabet" or "character"."""
         classes = self.alphabet if labels == "alphabet" else self.character
@@ -57,7 +64,30 @@ class Drawings:
         )
 
 
-def images(source: Source, binarisation: str = "dynamic") -> ImageData:
+@dataclass(frozen=True, kw_only=True)
+class DrawingData(ImageData):
+    """Images by alphabet, and the drawings they are of, which tell the characters too.
+
+    Args:
+        drawings: All of them.
+        places: Which are for training, validation among them, and which for testing.
+    """
+
+    drawings: Drawings
+    places: tuple[np.ndarray, np.ndarray]
+
+    def by_character(self) -> tuple[ImageSplit, ImageSplit]:
+        """Training and test images for a probe (DU-VAE, Table 3), binary, labelled by character.
+
+        Each in a random order by a fixed seed, and of the whole file: a model may have seen some of
+        the training images, without their labels, and none of the test images.
+        """
+        orders = [at[seeded_order(len(at), SPLIT_SEED)] for at in self.places]
+        train, test = (self.drawings.split(order, "character") for order in orders)
+        return train.binarised(0), test.binarised(1)
+
+
+def images(source: Source, binarisation: str = "dynamic") -> DrawingData:
     """Burda's OMNIGLOT: 22,345 images for training, 2,000 for validation, 8,070 for testing.
 
     The 24,345 training images of the file are shuffled by a fixed seed and the last 2,000 taken for
@@ -80,7 +110,7 @@ def images(source: Source, binarisation: str = "dynamic") -> ImageData:
     return image_data(drawings, *places, {path.name: sha256(content)}, binarisation)
 
 
-def standin_images(folder: Path, known: str = "", binarisation: str = "dynamic") -> ImageData:
+def standin_images(folder: Path, known: str = "", binarisation: str = "dynamic") -> DrawingData:
     """An approximation of Burda's OMNIGLOT, never reported as it: another split, other resizing.
 
     The originals of 105 by 105 pixels were averaged over boxes to 28 by 28 and split at random in
@@ -115,7 +145,7 @@ def image_data(
     test: np.ndarray,
     checksums: dict[str, str],
     binarisation: str,
-) -> ImageData:
+) -> DrawingData:
     """Shuffle the training images, set the last 2,000 aside for validation, binarise.
 
     Args:
@@ -134,8 +164,9 @@ def image_data(
         )
     train = train[seeded_order(len(train), SPLIT_SEED)]
     parts = train[:-VALID_SIZE], train[-VALID_SIZE:], test
-    first, second, third = (drawings.split(indices) for indices in parts)
-    return binarise(ImageData(first, second, third, drawings.names, checksums), binarisation)
+    splits = [drawings.split(indices) for indices in parts]
+    about = {"drawings": drawings, "places": (train, test)}
+    return binarise(DrawingData(*splits, drawings.names, checksums, **about), binarisation)
 
 
 def read_chardata(content: bytes, where: str) -> tuple[Drawings, int]:
