@@ -318,12 +318,15 @@ def made() -> omniglot.DrawingData:
     pixels = np.zeros((100, 784), dtype=np.uint8)
     pixels[np.arange(100), np.arange(100)] = 255
     found = Drawings(pixels, np.array([0, 1, 0, 1, 1])[character], character, ("A", "B"))
-    return omniglot.image_data(found, np.arange(70), np.arange(70, 98), {"x": ""}, "dynamic")
+    data = omniglot.image_data(found, np.arange(70), np.arange(70, 98), {"x": ""}, "dynamic")
+    assert isinstance(data, omniglot.DrawingData)
+    return data
 
 
 def test_a_probe_reads_the_whole_file_and_keeps_its_split(few: None) -> None:
     """None of the test images was trained on, whatever the slice of a run."""
     data = made().sliced(Slicing(train_size=3, valid_size=2, test_size=2))
+    assert isinstance(data, omniglot.DrawingData)
     train, test = data.by_character()
     assert sorted(whole_of(train)) == list(range(70))
     assert sorted(whole_of(test)) == list(range(70, 98))

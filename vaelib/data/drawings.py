@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from vaelib.data.download import Source, fetch
-from vaelib.data.images import seeded_order
-from vaelib.data.omniglot import SIDE, SPLIT_SEED, DrawingData, Drawings, image_data
+from vaelib.data.images import ImageData, seeded_order
+from vaelib.data.omniglot import SIDE, SPLIT_SEED, Drawings, image_data
 from vaelib.data.texts import read_bytes, sha256
 from vaelib.errors import VaelibError
 
@@ -25,7 +25,7 @@ _PICTURE = re.compile(
 )
 
 
-def images(background: Source, evaluation: Source, binarisation: str = "dynamic") -> DrawingData:
+def images(background: Source, evaluation: Source, binarisation: str = "dynamic") -> ImageData:
     """An approximation of Burda's OMNIGLOT from the original drawings, never reported as it.
 
     Same sizes, but another resizing (means over boxes) and a random split of our own.

@@ -87,7 +87,7 @@ class DrawingData(ImageData):
         return train.binarised(0), test.binarised(1)
 
 
-def images(source: Source, binarisation: str = "dynamic") -> DrawingData:
+def images(source: Source, binarisation: str = "dynamic") -> ImageData:
     """Burda's OMNIGLOT: 22,345 images for training, 2,000 for validation, 8,070 for testing.
 
     The 24,345 training images of the file are shuffled by a fixed seed and the last 2,000 taken for
@@ -110,7 +110,7 @@ def images(source: Source, binarisation: str = "dynamic") -> DrawingData:
     return image_data(drawings, *places, {path.name: sha256(content)}, binarisation)
 
 
-def standin_images(folder: Path, known: str = "", binarisation: str = "dynamic") -> DrawingData:
+def standin_images(folder: Path, known: str = "", binarisation: str = "dynamic") -> ImageData:
     """An approximation of Burda's OMNIGLOT, never reported as it: another split, other resizing.
 
     The originals of 105 by 105 pixels were averaged over boxes to 28 by 28 and split at random in
@@ -145,7 +145,7 @@ def image_data(
     test: np.ndarray,
     checksums: dict[str, str],
     binarisation: str,
-) -> DrawingData:
+) -> ImageData:
     """Shuffle the training images, set the last 2,000 aside for validation, binarise.
 
     Args:
@@ -164,9 +164,9 @@ def image_data(
         )
     train = train[seeded_order(len(train), SPLIT_SEED)]
     parts = train[:-VALID_SIZE], train[-VALID_SIZE:], test
-    splits = [drawings.split(indices) for indices in parts]
-    about = {"drawings": drawings, "places": (train, test)}
-    return binarise(DrawingData(*splits, drawings.names, checksums, **about), binarisation)
+    first, second, third = (drawings.split(indices) for indices in parts)
+    about = (first, second, third, drawings.names, checksums)
+    return binarise(DrawingData(*about, drawings=drawings, places=(train, test)), binarisation)
 
 
 def read_chardata(content: bytes, where: str) -> tuple[Drawings, int]:
