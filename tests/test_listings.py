@@ -66,6 +66,13 @@ def test_what_is_not_defined_says_why(
     assert set(missing) == set(probes).union(*expected.values())
 
 
+def test_characters_are_of_omniglot_alone(measured: Measured) -> None:
+    rows = measured("vae", "digits", metrics=("kl", "character_probe"))
+    why = "needs drawings of characters in alphabets, as those of OMNIGLOT"
+    found = {name: row["why"] for name, row in rows.items() if row["why"]}
+    assert found == dict.fromkeys([f"character_probe_{n}" for n in (5, 10, 15)], why)
+
+
 def test_bounds_are_those_of_the_run(measured: Measured) -> None:
     rows = measured("vae", "grammar", metrics="whole", batch_size=16)
     about = {name: row["bound"] for name, row in rows.items()}

@@ -5,6 +5,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,7 +13,8 @@ from torch import Tensor
 from vaelib import measures_text, twins  # noqa: F401 (registers methods)
 from vaelib.build import build, load_data, resolve
 from vaelib.config import LAPTOP_METRICS
-from vaelib.data import Corpus
+from vaelib.data import Corpus, omniglot
+from vaelib.data.omniglot import Drawings
 from vaelib.decoders import greedy
 from vaelib.decoders_gru import without_unknown
 from vaelib.distributions import rsample
@@ -37,6 +39,7 @@ from vaelib.passes import MEASURES, Pass, Values
 POSTERIOR = ("mi_skip_self", "mi_aggregate_kl", "mpd", "ce")
 WRITTEN = ("bleu", "distinct", "self_bleu", "forward_ppl", "reverse_ppl")
 NAMES = (*POSTERIOR, "ppl_elbo", "probe", "gradients", *WRITTEN)
+CHARACTERS = [f"character_probe_{n}" for n in (5, 10, 15)]
 
 
 def work_of(method: str, corpus: Corpus) -> Pass:
@@ -207,6 +210,30 @@ def test_without_labels_or_with_too_few_there_is_no_probe(corpus: Corpus) -> Non
         values = MEASURES["probe"](bare)  # type: ignore[arg-type]
         assert isinstance(values, dict)
         assert all(math.isnan(v) for v in values.values())
+
+
+def test_where_no_characters_are_there_is_no_probe_of_them(work: Pass) -> None:
+    for other in (work, other_work("vae", "digits")):
+        values = measured(other, "character_probe")
+        assert list(values) == CHARACTERS
+        assert all(math.isnan(v) for v in values.values())
+
+
+def test_characters_are_read_from_the_codes_of_the_whole_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Characters of 8 by 8 pixels, a square of ink each at a place of its own."""
+    character = np.arange(12).repeat(20)
+    pixels = np.zeros((240, 8, 8), dtype=np.uint8)
+    for i, c in enumerate(character):
+        pixels[i, 2 * (c // 4) : 2 * (c // 4) + 2, 2 * (c % 4) : 2 * (c % 4) + 2] = 255
+    drawings = Drawings(pixels.reshape(-1, 64), character % 2, character, ("A", "B"))
+    places = np.arange(240) % 20 < 15
+    monkeypatch.setattr(omniglot, "VALID_SIZE", 5)
+    made = omniglot.image_data(drawings, *map(np.flatnonzero, (places, ~places)), {}, "dynamic")
+    monkeypatch.setattr(measures_text, "read_images", lambda spec: made)
+    values = measured(other_work("vae", "digits"), "character_probe")
+    assert values == dict.fromkeys(CHARACTERS, 1.0)
 
 
 @torch.no_grad()

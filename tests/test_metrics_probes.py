@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vaelib.errors import VaelibError
-from vaelib.metrics.probes import PENALTIES, Labelled, linear_probe
+from vaelib.metrics.probes import PENALTIES, Labelled, character_probe, linear_probe
 
 
 def clusters(n: int, seed: int, distance: float = 6.0, classes: int = 3) -> Labelled:
@@ -95,3 +95,77 @@ def test_bad_calls_are_refused() -> None:
         Labelled(data.x * np.nan, data.y)
     with pytest.raises(VaelibError, match=r"\[3, 4\] dimensions"):
         linear_probe(data, data, Labelled(data.x[:, :3], data.y), budgets=[5], seeds=[0])
+
+
+# ---------------------------------------------------------------- characters of alphabets
+
+ALPHABET = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2])  # of nine characters
+
+
+def drawings(each: int, seed: int, distance: float) -> Labelled:
+    """So many unit Gaussians of every character, in random order; apart within an alphabet alone.
+
+    The k-th character of each alphabet lies `distance` from the origin along the k-th axis, so that
+    a probe over all nine could not tell them apart.
+    """
+    source = torch.Generator().manual_seed(seed)
+    y = torch.arange(9).repeat(each)[torch.randperm(9 * each, generator=source)]
+    x = torch.randn(len(y), 4, generator=source)
+    x[torch.arange(len(y)), torch.tensor([0, 1, 2, 3, 0, 1, 0, 1, 2])[y]] += distance
+    return Labelled(x, y)
+
+
+def test_separable_characters_are_all_told_apart() -> None:
+    got = character_probe(drawings(15, 0, 12.0), drawings(5, 1, 12.0), ALPHABET)
+    assert got["accuracy"].eq(1).all()
+    pairs = [[n, a] for n in (5, 10, 15) for a in (0, 1, 2)]
+    assert got[["labels", "alphabet"]].to_numpy().tolist() == pairs
+    assert got["chance"].tolist() == [1 / 4, 1 / 2, 1 / 3] * 3
+    assert got.groupby("labels")["penalty"].nunique().eq(1).all(), "one for all alphabets"
+
+
+def test_noise_tells_no_character() -> None:
+    """The accuracy of a guess is one in as many as there are: here 13/36 in the mean."""
+    runs = [
+        character_probe(drawings(15, s, 0.0), drawings(5, 100 + s, 0.0), ALPHABET, [5])
+        for s in range(6)
+    ]
+    found = [run["accuracy"].mean() for run in runs]
+    error = np.std(found) / np.sqrt(len(found))
+    assert np.mean(found) == pytest.approx(13 / 36, abs=4 * error)
+    assert error < 0.05
+    flat = Labelled(torch.zeros(90, 4), drawings(10, 0, 0.0).y)  # collapsed
+    collapsed = character_probe(flat, flat, ALPHABET)
+    assert collapsed["accuracy"].tolist() == pytest.approx(collapsed["chance"].tolist())
+
+
+def test_only_the_first_of_each_character_count() -> None:
+    """Five to train on, of which one chooses the penalty, and five to test."""
+    train, test = drawings(15, 0, 12.0), drawings(9, 1, 12.0)
+    for data in (train, test):
+        later = torch.tensor([int((data.y[:i] == y).sum()) >= 5 for i, y in enumerate(data.y)])
+        data.x[later] = data.x[later].roll(1, 1)  # looks like the next character
+    got = character_probe(train, test, ALPHABET, [5, 15])
+    assert got.query("labels == 5")["accuracy"].eq(1).all()
+    assert got.query("labels == 15")["accuracy"].lt(1).any()
+
+
+def test_a_character_with_fewer_examples_gives_all_it_has() -> None:
+    train, test = drawings(12, 0, 12.0), drawings(5, 1, 12.0)
+    kept = torch.ones(len(train.y), dtype=torch.bool)
+    kept[(train.y == 3).nonzero()[2:, 0]] = False
+    few, untested = Labelled(train.x[kept], train.y[kept]), test.y != 8
+    got = character_probe(few, Labelled(test.x[untested], test.y[untested]), ALPHABET, [15])
+    assert got["accuracy"].eq(1).all()
+    assert got["chance"].tolist() == [1 / 4, 1 / 2, 1 / 3]
+
+
+def test_what_no_character_can_be_read_from_is_refused() -> None:
+    train, test = drawings(5, 0, 1.0), drawings(5, 1, 1.0)
+    with pytest.raises(VaelibError, match=r"budgets \[1\]: give 2 or more"):
+        character_probe(train, test, ALPHABET, [1, 5])
+    for bare in (torch.isin(train.y, torch.tensor([5])), train.y // 4 == 1):
+        with pytest.raises(VaelibError, match="alphabet 1 has too few examples"):
+            character_probe(Labelled(train.x[~bare], train.y[~bare]), test, ALPHABET, [5])
+    with pytest.raises(VaelibError, match="alphabet 0 has too few examples"):
+        character_probe(train, Labelled(test.x[test.y > 3], test.y[test.y > 3]), ALPHABET, [5])

@@ -32,6 +32,17 @@ def test_both_numbers_of_a_cell_are_percent(study: Study) -> None:
     assert table.loc["VAE", "10000 labels (%)"] == "77.11 | 57.5 ± 0.7"
 
 
+def test_characters_stand_beside_what_was_printed_of_omniglot(study: Study) -> None:
+    """T13: print names DU-VAE by what is dropped in Table 3."""
+    rows = study.results().assign(data="omniglot_standin", character_probe_15=0.25)
+    rows["label"] = rows["label"].replace("DU-VAE(0.5, 0.8)", "DU-VAE(0.5, 0.9)")
+    study.results = lambda: rows  # type: ignore[method-assign]
+    shown = tables.present(study, "table3", "omniglot_standin")
+    assert shown.table.loc["VAE", "15 labels (%)"].startswith("42.24 | 25")
+    assert shown.table.loc["DU-VAE(0.5, 0.9)", "15 labels (%)"].startswith("52.47 | 25")
+    assert study.compare("table3")["note"].eq("other data: direction only").all()
+
+
 def test_images_stand_beside_nothing_in_print(study: Study) -> None:
     shown = tables.present(study, "table3_images", "grammar")
     assert shown.table.loc["VAE", "500 labels (%)"] == "57.5 ± 0.7"

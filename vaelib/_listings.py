@@ -169,6 +169,8 @@ def _why(column: str, run: Run) -> str:
     perplexity = spec.name.startswith("ppl_")
     if spec.name == "probe":
         return f"needs {int(column.partition('_')[2]):,} labelled training examples"
+    if spec.name == "character_probe":
+        return "needs drawings of characters in alphabets, as those of OMNIGLOT"
     if holds == "images" and (spec.needs == "text" or perplexity):
         return "images have no words"
     if holds == "pairs" and spec.needs == "text":
@@ -200,7 +202,7 @@ def _samples(metric: str, config: Config, size: int) -> str:
         return f"pairs among {size} sentences"
     if metric in ("forward_ppl", "reverse_ppl"):
         return f"{NGRAM_SENTENCES[config.profile]:,} prior samples"
-    if metric in ("distinct", "self_bleu", "probe"):
+    if metric in ("distinct", "self_bleu", "probe", "character_probe"):
         return ""  # as the estimator says
     return f"{size} {what}"
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent
 
+from vaelib.data.datasets import DATASETS, read_images
+from vaelib.data.omniglot import DrawingData
 from vaelib.decoders import greedy
 from vaelib.decoders_gru import without_unknown
 from vaelib.distributions import rsample
@@ -19,6 +21,7 @@ from vaelib.flows import FlowNormal
 from vaelib.metrics import (
     Labelled,
     bleu,
+    character_probe,
     conditional_entropy,
     distinct,
     kneser_ney,
@@ -30,6 +33,7 @@ from vaelib.metrics import (
 )
 from vaelib.metrics.catalogue import (
     BLEU_SAMPLES,
+    CHARACTER_BUDGETS,
     DISTINCT_SENTENCES,
     MI_SAMPLES,
     NGRAM_ORDER,
@@ -105,6 +109,19 @@ def _probe(work: Pass) -> Values:
     train, valid, test = (Labelled(_centres(work, split), split.labels) for split in splits)
     found = linear_probe(train, valid, test, budgets).groupby("labels")["accuracy"].mean()
     return values | {names[n]: float(found[n]) for n in budgets}
+
+
+@MEASURES.register("character_probe")
+def _character_probe(work: Pass) -> Values:
+    """Where images are of characters in alphabets: the mean over alphabets."""
+    names = {n: f"character_probe_{n}" for n in CHARACTER_BUDGETS}
+    data = read_images(DATASETS[work.corpus.id]) if work.corpus.holds == "images" else None
+    if not isinstance(data, DrawingData):
+        return _undefined(*names.values())
+    splits = [split.to(work.config.device) for split in data.by_character()]
+    train, test = (Labelled(_centres(work, split), split.labels) for split in splits)
+    found = character_probe(train, test, data.drawings.alphabets, CHARACTER_BUDGETS)
+    return found.groupby("labels")["accuracy"].mean().rename(names).to_dict()
 
 
 def _centres(work: Pass, split: Any) -> Tensor:

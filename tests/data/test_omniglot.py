@@ -1,4 +1,4 @@
-"""Readers of OMNIGLOT on small files made here, safe zips, and the task of Table 3."""
+"""Readers of OMNIGLOT on small files made here, safe zips, and images by character."""
 
 import io
 import os
@@ -16,7 +16,7 @@ from scipy.io import savemat
 from vaelib.data import drawings, omniglot
 from vaelib.data.download import Source, git_blob_sha1
 from vaelib.data.omniglot import Drawings, read_chardata, read_standin
-from vaelib.data.texts import sha256
+from vaelib.data.texts import Slicing, sha256
 from vaelib.errors import VaelibError
 
 PATH = "someone/something/0123abc/datasets/chardata.mat"
@@ -304,64 +304,38 @@ def test_a_damaged_or_missing_zip_is_refused(pack: Callable[..., Path], tmp_path
             drawings.read_zips([wrong])
 
 
-# ---- The probe -------------------------------------------------------------------------------
+# ---- By character ----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def made() -> Drawings:
+def whole_of(split: Any) -> list[int]:
+    """The number of each image, which is the place of its one pixel of ink."""
+    return split.pixels.float().argmax(1).tolist()
+
+
+def made() -> omniglot.DrawingData:
     """Five characters in two alphabets, 20 drawings each, shuffled; image i holds its number."""
     character = np.random.default_rng(0).permutation(np.repeat(np.arange(5), 20))
     pixels = np.zeros((100, 784), dtype=np.uint8)
     pixels[np.arange(100), np.arange(100)] = 255
-    return Drawings(pixels, np.array([0, 1, 0, 1, 1])[character], character, ("A", "B"))
+    found = Drawings(pixels, np.array([0, 1, 0, 1, 1])[character], character, ("A", "B"))
+    data = omniglot.image_data(found, np.arange(70), np.arange(70, 98), {"x": ""}, "dynamic")
+    assert isinstance(data, omniglot.DrawingData)
+    return data
 
 
-def which(pixels: torch.Tensor) -> list[int]:
-    return pixels.float().argmax(1).tolist()
-
-
-def test_each_character_has_15_training_and_5_test_images(made: Drawings) -> None:
-    probe = drawings.character_probe(made)
-    assert probe.train.labels.bincount().tolist() == [15] * 5
-    assert probe.test.labels.bincount().tolist() == [5] * 5
-    train, test = which(probe.train.pixels), which(probe.test.pixels)
-    assert sorted(train + test) == list(range(100))
-    assert probe.train.labels.tolist() == made.character[train].tolist()
-    assert probe.test.labels.tolist() == made.character[test].tolist()
-    assert probe.alphabet.tolist() == [0, 1, 0, 1, 1]
-    again = drawings.character_probe(made)
-    assert which(again.train.pixels) == train
-
-
-@pytest.mark.parametrize("few", [1, 5, 15])
-def test_a_task_is_an_alphabet_with_a_few_of_each_character(made: Drawings, few: int) -> None:
-    probe = drawings.character_probe(made)
-    tasks = probe.tasks(few)
-    assert [task.name for task in tasks] == ["A", "B"]
-    for task, members in zip(tasks, ([0, 2], [1, 3, 4]), strict=True):
-        assert task.train_labels.bincount().tolist() == [few] * len(members)
-        assert task.test_labels.bincount().tolist() == [5] * len(members)
-        real = torch.tensor(members)
-        assert torch.equal(real[task.train_labels], probe.train.labels[task.train])
-        assert torch.equal(real[task.test_labels], probe.test.labels[task.test])
-    for fewer, more in zip(probe.tasks(few), probe.tasks(15), strict=True):
-        assert set(fewer.train.tolist()) <= set(more.train.tolist())
-
-
-def test_a_given_split_is_kept(made: Drawings) -> None:
-    places = np.arange(70), np.arange(70, 98)
-    probe = drawings.character_probe(made, places)
-    assert sorted(which(probe.train.pixels)) == list(range(70))
-    assert which(probe.test.pixels) == list(range(70, 98))
-    assert sum(len(task.test) for task in probe.tasks(10)) == 28
-
-
-def test_what_a_probe_cannot_be_made_of_is_refused(made: Drawings) -> None:
-    with pytest.raises(VaelibError, match="per_character=16"):
-        drawings.character_probe(made).tasks(16)
-    fewer = Drawings(made.pixels[1:], made.alphabet[1:], made.character[1:], made.names)
-    with pytest.raises(VaelibError, match="20 drawings of every character"):
-        drawings.character_probe(fewer)
+def test_a_probe_reads_the_whole_file_and_keeps_its_split(few: None) -> None:
+    """None of the test images was trained on, whatever the slice of a run."""
+    data = made().sliced(Slicing(train_size=3, valid_size=2, test_size=2))
+    assert isinstance(data, omniglot.DrawingData)
+    train, test = data.by_character()
+    assert sorted(whole_of(train)) == list(range(70))
+    assert sorted(whole_of(test)) == list(range(70, 98))
+    for split in (train, test):
+        assert whole_of(split) != sorted(whole_of(split))
+        assert split.labels.tolist() == data.drawings.character[whole_of(split)].tolist()
+        assert not split.grey
+    assert data.drawings.alphabets.tolist() == [0, 1, 0, 1, 1]
+    assert whole_of(made().by_character()[0]) == whole_of(train)
 
 
 @pytest.mark.skipif(not (ROOT / "images_background.zip").is_file(), reason="no originals here")

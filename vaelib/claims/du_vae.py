@@ -20,7 +20,8 @@ from vaelib.published import pivot, published
 
 PAPER = "du_vae"
 PUBLISHED_DATA = "yahoo"
-IMAGES = ("omniglot", "omniglot_standin", "digits")
+CHARACTERS = ("omniglot", "omniglot_standin")
+IMAGES = (*CHARACTERS, "digits")
 SYNTHETIC = "synthetic"
 
 # The grid by label.

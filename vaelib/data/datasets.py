@@ -207,7 +207,7 @@ def load(
         return build_corpus(f"folder:{name}", name, *read_folder(folder, max_words), slicing)
     spec = DATASETS[data]
     if spec.holds == "images":
-        return _image_corpus(spec, _read_images(spec, binarisation).sliced(slicing))
+        return _image_corpus(spec, read_images(spec, binarisation).sliced(slicing))
     texts, checksums = _read(spec, max_words)
     about = (spec.id, spec.title, texts, checksums, slicing, spec.stand_in)
     if spec.holds == "pairs":
@@ -244,8 +244,8 @@ def _image_corpus(spec: DatasetSpec, data: ImageData) -> Corpus:
     )
 
 
-def _read_images(spec: DatasetSpec, binarisation: str) -> ImageData:
-    """The images of a data set."""
+def read_images(spec: DatasetSpec, binarisation: str = "dynamic") -> ImageData:
+    """The images of a data set, all of them."""
     if spec.kind == "embedded":
         return EMBEDDED[spec.id](binarisation)
     if spec.kind == "folder":

@@ -1,20 +1,17 @@
-"""The original OMNIGLOT drawings, and the task of DU-VAE's Table 3: name the character."""
+"""The original OMNIGLOT drawings of 105 by 105 pixels, made 28 by 28."""
 
 import io
 import re
 import warnings
 import zipfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from vaelib.data.download import Source, fetch
-from vaelib.data.images import ImageData, ImageSplit, seeded_order
+from vaelib.data.images import ImageData, seeded_order
 from vaelib.data.omniglot import SIDE, SPLIT_SEED, Drawings, image_data
 from vaelib.data.texts import read_bytes, sha256
 from vaelib.errors import VaelibError
@@ -22,8 +19,6 @@ from vaelib.errors import VaelibError
 ORIGINAL_SIDE = 105
 TRAIN_SIZE, TEST_SIZE = 24_345, 8_070  # Burda's
 DRAWERS = 20
-PER_CHARACTER = 15  # of 20 drawings, for training
-PROBE_SEED = 0
 MOST_MEMBERS, MOST_BYTES = 50_000, 1 << 16  # of a zip, and of one picture
 _PICTURE = re.compile(
     r"images_(?:background|evaluation)/([^/\\]{1,80})/character(\d{2})/(\d{4})_(\d{2})\.png"
@@ -138,113 +133,3 @@ def _pillow() -> Any:
             "`pip install 'vaelib[images]'`."
         ) from error
     return Image
-
-
-@dataclass(frozen=True)
-class Task:
-    """Name the characters of one alphabet.
-
-    Args:
-        name: The alphabet.
-        train, test: Indices of its images in the probe's splits.
-        train_labels, test_labels: Their characters, int64, from 0 within the alphabet.
-    """
-
-    name: str
-    train: Tensor
-    train_labels: Tensor
-    test: Tensor
-    test_labels: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class CharacterProbe:
-    """Images of every character for a classifier on codes (DU-VAE, Table 3).
-
-    Args:
-        train: 15 images a character in random order, binary, labelled by character.
-        test: 5 images a character, binary, labelled likewise.
-        alphabet: The alphabet of each character, int64 `[characters]`.
-        names: Names of the alphabets.
-    """
-
-    train: ImageSplit
-    test: ImageSplit
-    alphabet: Tensor
-    names: tuple[str, ...]
-
-    def tasks(self, per_character: int = PER_CHARACTER) -> list[Task]:
-        """One task an alphabet, with some training images of each character: 5, 10 or 15 printed.
-
-        The images of fewer are among those of more. The accuracy printed is the mean over tasks.
-
-        Raises:
-            VaelibError: `per_character` is not from 1 to 15.
-        """
-        if not 1 <= per_character <= PER_CHARACTER:
-            raise VaelibError(f"per_character={per_character}: give 1 to {PER_CHARACTER}.")
-        train, test = _classes(self.train), _classes(self.test)
-        early = _rank(train) < per_character
-        found = []
-        for number, name in enumerate(self.names):
-            mine = torch.nonzero(self.alphabet == number)[:, 0]
-            at = torch.nonzero(torch.isin(train, mine) & early)[:, 0]
-            seen = torch.nonzero(torch.isin(test, mine))[:, 0]
-            labels = (torch.searchsorted(mine, classes) for classes in (train[at], test[seen]))
-            found.append(Task(name, at, next(labels), seen, next(labels)))
-        return found
-
-
-def _classes(split: ImageSplit) -> Tensor:
-    if split.labels is None:
-        raise VaelibError("a probe needs labels; make it with character_probe.")
-    return split.labels.cpu()
-
-
-def _rank(classes: Tensor) -> Tensor:
-    """How many of the same class come before each entry, int64 [N]."""
-    order = classes.argsort(stable=True)
-    counts = classes.bincount()
-    starts = counts.cumsum(0) - counts
-    rank = torch.empty_like(order)
-    rank[order] = torch.arange(len(order)) - starts[classes[order]]
-    return rank
-
-
-def character_probe(
-    drawings: Drawings, places: tuple[np.ndarray, np.ndarray] | None = None
-) -> CharacterProbe:
-    """Make the probe's splits, binary ones, by a fixed seed.
-
-    Burda's file has 15 training images of each character and 5 test images of nearly every one, as
-    the paper describes its own. Where a model was trained on some of these images, it saw them
-    without their labels.
-
-    Args:
-        drawings: The images.
-        places: Indices of those for training and for testing; None draws 15 of the 20 drawings of
-            each character for training and takes the others for testing.
-
-    Raises:
-        VaelibError: `places` is None and a character has another number of drawings than 20.
-    """
-    train, test = _drawn(drawings) if places is None else places
-    alphabet = np.zeros(drawings.character.max() + 1, dtype=np.int64)
-    alphabet[drawings.character] = drawings.alphabet
-    return CharacterProbe(
-        drawings.split(train[seeded_order(len(train), PROBE_SEED)], "character").binarised(0),
-        drawings.split(test, "character").binarised(1),
-        torch.from_numpy(alphabet),
-        drawings.names,
-    )
-
-
-def _drawn(drawings: Drawings) -> tuple[np.ndarray, np.ndarray]:
-    if set(np.bincount(drawings.character)) != {DRAWERS}:
-        raise VaelibError(
-            f"to choose for a probe takes {DRAWERS} drawings of every character; give the "
-            "originals, or the split as `places`."
-        )
-    keys = np.random.PCG64(PROBE_SEED).random_raw(len(drawings))
-    order = np.lexsort([keys, drawings.character]).reshape(-1, DRAWERS)
-    return order[:, :PER_CHARACTER].ravel(), order[:, PER_CHARACTER:].ravel()

@@ -49,12 +49,42 @@ class Drawings:
     def __len__(self) -> int:
         return len(self.pixels)
 
+    @property
+    def alphabets(self) -> torch.Tensor:
+        """The alphabet of each character, int64 `[characters]`."""
+        found = np.zeros(self.character.max() + 1, dtype=np.int64)
+        found[self.character] = self.alphabet
+        return torch.from_numpy(found)
+
     def split(self, indices: np.ndarray, labels: str = "alphabet") -> ImageSplit:
         """The grey images at `indices`, labelled by "alphabet" or "character"."""
         classes = self.alphabet if labels == "alphabet" else self.character
         return ImageSplit(
             torch.from_numpy(self.pixels[indices]), torch.from_numpy(classes[indices]), grey=True
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawingData(ImageData):
+    """Images by alphabet, and the drawings they are of, which tell the characters too.
+
+    Args:
+        drawings: All of them.
+        places: Which are for training, validation among them, and which for testing.
+    """
+
+    drawings: Drawings
+    places: tuple[np.ndarray, np.ndarray]
+
+    def by_character(self) -> tuple[ImageSplit, ImageSplit]:
+        """Training and test images for a probe (DU-VAE, Table 3), binary, labelled by character.
+
+        Each in a random order by a fixed seed, and of the whole file: a model may have seen some of
+        the training images, without their labels, and none of the test images.
+        """
+        orders = [at[seeded_order(len(at), SPLIT_SEED)] for at in self.places]
+        train, test = (self.drawings.split(order, "character") for order in orders)
+        return train.binarised(0), test.binarised(1)
 
 
 def images(source: Source, binarisation: str = "dynamic") -> ImageData:
@@ -135,7 +165,8 @@ def image_data(
     train = train[seeded_order(len(train), SPLIT_SEED)]
     parts = train[:-VALID_SIZE], train[-VALID_SIZE:], test
     first, second, third = (drawings.split(indices) for indices in parts)
-    return binarise(ImageData(first, second, third, drawings.names, checksums), binarisation)
+    about = (first, second, third, drawings.names, checksums)
+    return binarise(DrawingData(*about, drawings=drawings, places=(train, test)), binarisation)
 
 
 def read_chardata(content: bytes, where: str) -> tuple[Drawings, int]:

@@ -33,7 +33,7 @@ from vaelib.metrics.likelihood import (
 from vaelib.metrics.neighbours import nearest_neighbours
 from vaelib.metrics.ngram import NGramModel, kneser_ney
 from vaelib.metrics.overlap import distinct, rouge_l
-from vaelib.metrics.probes import Labelled, linear_probe
+from vaelib.metrics.probes import Labelled, character_probe, linear_probe
 from vaelib.metrics.search import beam_search
 from vaelib.metrics.units import active_units, consistent_units, unit_divergences
 
@@ -45,6 +45,7 @@ __all__ = [
     "active_units",
     "beam_search",
     "bleu",
+    "character_probe",
     "check_posteriors",
     "conditional_entropy",
     "consistent_units",

@@ -43,6 +43,7 @@ PATH_POINTS = 6
 NGRAM_ORDER, NGRAM_SENTENCES = 5, {"smoke": 100, "laptop": 10_000, "paper": 100_000}
 _SIZES = ", ".join(f"{n:,} at {profile}" for profile, n in NGRAM_SENTENCES.items())
 PROBE_BUDGETS = (100, 500, 1_000, 2_000, 10_000)
+CHARACTER_BUDGETS = (5, 10, 15)
 
 for _spec in (
     MetricSpec(
@@ -222,6 +223,18 @@ for _spec in (
         "posterior",
         "higher",
         tuple(f"probe_{n}" for n in PROBE_BUDGETS),
+    ),
+    MetricSpec(
+        "character_probe",
+        f"logistic regression on the posterior means of {', '.join(map(str, CHARACTER_BUDGETS))} "
+        "training images of each character (all, where there are fewer) for each alphabet; mean "
+        "accuracy over alphabets on up to 5 test images of each character",
+        "1",
+        "in [0, 1]",
+        f"{_DU}, Table 3",
+        "posterior",
+        "higher",
+        tuple(f"character_probe_{n}" for n in CHARACTER_BUDGETS),
     ),
     MetricSpec(
         "gradients",
