@@ -192,12 +192,13 @@ class Config:
         """Rebuild a config from `to_dict`.
 
         Raises:
-            VaelibError: A key is unknown, as in a record of a newer version.
+            VaelibError: A key is unknown, as in a record of a newer version, or a value is of
+                another kind.
         """
         for name in values:
             check_name(name, FIELDS, "field of a run's configuration")
-        fixed = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**fixed)
+        usual = {**vars(cls("", "")), **dict.fromkeys(_NULLABLE, 1)}
+        return cls(**{name: check_value(name, v, usual[name]) for name, v in values.items()})
 
     def _identity(self, leave_out: tuple[str, ...]) -> str:
         default = Config(method=self.method, data=self.data).to_dict()

@@ -129,7 +129,7 @@ class Run:
                 f"the run {self.entry.key} is here as a record without its posterior arrays; "
                 f"{_FRESH}."
             )
-        arrays = files.read_arrays(self.entry.arrays_path)
+        arrays = files.read_arrays(self.entry.arrays_path, "mu", "order")
         place = np.argsort(arrays.pop("order"))
         return {name: value[place].astype(np.float32) for name, value in arrays.items()}
 
@@ -253,6 +253,7 @@ def run_config(config: Config, *, store: Store, fresh: bool = False, progress: b
     key = key_of(config)
     entry = store.finished(key)
     if entry is not None and (entry.whole or not fresh):
+        store.tidy(key, STAGE)
         return Run(entry, store)
     corpus = load_data(config)  # before anything is written, so that bad data leaves nothing
     if len(corpus.test) < 2:
@@ -278,8 +279,8 @@ def _nothing_left(folder: Path) -> Iterator[None]:
     try:
         yield
     except VaelibError:
-        kept = (files.STATE, files.WEIGHTS, STAGE)
-        if not any((folder / name).exists() for name in kept):
+        kept = (files.STATE, files.WEIGHTS, STAGE, "record-*")
+        if not any(path for name in kept for path in folder.glob(name)):
             shutil.rmtree(folder, ignore_errors=True)
         raise
 
@@ -323,12 +324,14 @@ def _make(config: Config, corpus: Corpus, key: Key, store: Store, watch: Watch |
         "provenance": about,
     }
     files.write_json(store.record_path(key), record | trained)
-    (folder / files.STATE).unlink(missing_ok=True)
+    store.tidy(key, STAGE)
 
 
 def _train(config: Config, corpus: Corpus, folder: Path, watch: Watch | None) -> dict[str, Any]:
     """Train to the end and keep weights and history; the record's part about training."""
     begun = time.time()
+    for state in folder.rglob(files.STATE):
+        files.check(state)
     training = fit(config, corpus, folder, watch)
     save_weights(training.built, folder / files.WEIGHTS)
     files.write_arrays(folder / files.HISTORY, training.history_columns())
