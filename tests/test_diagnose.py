@@ -196,6 +196,9 @@ def test_files_that_will_not_do_are_refused(tmp_path: Path) -> None:
     (tmp_path / "huge.csv").write_text("mu_0,logvar_0\n1,800\n2,0\n")
     with pytest.raises(VaelibError, match="logvar in .* is as large as 800"):
         read_posteriors(tmp_path / "huge.csv")
+    (tmp_path / "far.csv").write_text("mu_0,logvar_0\n1e300,0\n2,0\n")
+    with pytest.raises(VaelibError, match="mu in .* is as large as 1e"):
+        read_posteriors(tmp_path / "far.csv")
     (tmp_path / "words.csv").write_text("mu_0,logvar_0\none,two\n")
     with pytest.raises(VaelibError, match="mu in .*words.csv holds"):
         read_posteriors(tmp_path / "words.csv")

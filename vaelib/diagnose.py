@@ -26,6 +26,7 @@ NEAR_BOUND = 0.5  # nats below ln N from where the mutual information says "at l
 _DRAWS = 10_000  # latent samples behind the mutual information, at least
 _NAMED = 8  # dimensions that a sentence lists
 MOST_LOGVAR = 80.0  # single precision ends at 88
+MOST_MU = 1e15
 _ARRAYS = ("mu", "logvar", "log_likelihoods")
 
 
@@ -243,6 +244,11 @@ def read_posteriors(path: Path | str) -> dict[str, np.ndarray]:
     for name, values in found.items():
         if values.dtype.kind not in "fiu":
             raise VaelibError(f"{name} in {path} holds {values.dtype}, no numbers; write numbers.")
+    if (np.abs(found["mu"]) > MOST_MU).any():
+        raise VaelibError(
+            f"mu in {path} is as large as {np.abs(found['mu']).max():.3g}; beyond {MOST_MU:.0g} no "
+            "distance from the prior can be computed, so write it anew."
+        )
     if (np.abs(found["logvar"]) > MOST_LOGVAR).any():
         raise VaelibError(
             f"logvar in {path} is as large as {np.abs(found['logvar']).max():.3g}; it is the "
