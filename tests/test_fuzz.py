@@ -23,7 +23,8 @@ from vaelib import _listings, diagnose
 from vaelib._book_parameters import check_parameters, parse_value, validate
 from vaelib._commands import parse_parameters, parse_seeds, parse_settings
 from vaelib.build import resolve
-from vaelib.config import FIELDS, Config
+from vaelib.claims.ledger import ATTEMPT_KEYS, _attempts
+from vaelib.config import FIELDS, Config, read_toml
 from vaelib.data.datasets import check_data
 from vaelib.data.omniglot import read_chardata, read_standin
 from vaelib.data.pairs import build_pairs, read_pairs
@@ -268,6 +269,29 @@ def tiny_config() -> dict[str, Any]:
 def test_keys_come_back(trained: str, evaluated: str) -> None:
     assert Key.parse(str(Key(trained, evaluated))) == Key(trained, evaluated)
     Key.parse(trained)
+
+
+# ---------------------------------------------------------------- TOML
+
+TOML = [b"", *(p.read_bytes()[:3000] for p in sorted((ROOT / "vaelib").rglob("*.toml")))]
+
+
+@fuzz
+@given(st.sampled_from(TOML), st.lists(st.tuples(st.integers(0, 3000), contents), max_size=3))
+def test_toml(
+    tmp_path_factory: pytest.TempPathFactory, whole: bytes, put: list[tuple[int, bytes]]
+) -> None:
+    for place, piece in put:
+        whole = whole[:place] + piece + whole[place:]
+    path = tmp_path_factory.getbasetemp() / "any.toml"
+    path.write_bytes(whole)
+    ends(lambda: read_toml(path))
+
+
+@fuzz
+@given(values | st.lists(st.dictionaries(st.sampled_from(ATTEMPT_KEYS), values), max_size=2))
+def test_attempts(entries: Any) -> None:
+    ends(lambda: _attempts(entries))
 
 
 # ---------------------------------------------------------------- arrays

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any
 
 from vaelib.errors import VaelibError, check_name
@@ -260,7 +261,19 @@ def profiles() -> dict[str, dict[str, Any]]:
 
     Likewise "backbone": {name: {...}}, which may hold "data" once more, and "method".
     """
-    return tomllib.loads(resources.files("vaelib").joinpath("profiles.toml").read_text("utf-8"))
+    return read_toml(resources.files("vaelib") / "profiles.toml")
+
+
+def read_toml(path: Traversable) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        VaelibError: It is none; the message names the line.
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise VaelibError(f"{path.name} is no TOML: {error}; mend it there.") from error
 
 
 def profile_values(
