@@ -18,6 +18,8 @@ import pytest
 from fault_helpers import tiny
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from scipy.io import savemat
 
 from vaelib import _listings, diagnose
 from vaelib._book_parameters import check_parameters, parse_value, validate
@@ -26,6 +28,7 @@ from vaelib.build import resolve
 from vaelib.claims.ledger import ATTEMPT_KEYS, _attempts
 from vaelib.config import FIELDS, Config, read_toml
 from vaelib.data.datasets import check_data
+from vaelib.data.drawings import read_zips
 from vaelib.data.omniglot import read_chardata, read_standin
 from vaelib.data.pairs import build_pairs, read_pairs
 from vaelib.data.switchboard import read_dialogues
@@ -374,9 +377,41 @@ def test_posteriors(tmp_path_factory: pytest.TempPathFactory, first: bytes, seco
         assert found is None or json.dumps(found)
 
 
+def mat() -> bytes:
+    """A small file in the format of Burda's."""
+    stream = io.BytesIO()
+    one = {"data": np.zeros((784, 2)), "target": np.eye(50)[:, :2], "targetchar": np.ones((1, 2))}
+    savemat(stream, one | {f"test{name}": value for name, value in one.items()})
+    return stream.getvalue()
+
+
+def pack() -> bytes:
+    """A zip with one drawing."""
+    picture, stream = io.BytesIO(), io.BytesIO()
+    Image.new("L", (105, 105), 255).save(picture, "PNG")
+    with zipfile.ZipFile(stream, "w") as opened:
+        opened.writestr("images_background/A/character01/0001_01.png", picture.getvalue())
+    return stream.getvalue()
+
+
 @pytest.mark.filterwarnings("ignore")
 @fuzz
-@given(posteriors)
-def test_images(content: bytes) -> None:
-    ends(lambda: read_standin(content, "x"))
-    ends(lambda: read_chardata(content, "x"))
+@given(posteriors, spoilt(mat()), spoilt(pack()))
+def test_images(
+    tmp_path_factory: pytest.TempPathFactory, arrays: bytes, matrices: bytes, pictures: bytes
+) -> None:
+    ends(lambda: read_standin(arrays, "x"))
+    ends(lambda: read_chardata(matrices, "x"))
+    path = tmp_path_factory.getbasetemp() / "any.zip"
+    path.write_bytes(pictures)
+    ends(lambda: read_zips([path]))
+
+
+def test_a_zip_that_lies_about_its_sizes_unpacks_no_more_than_it_says(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.writestr("images_background/A/character01/0001_01.png", bytes(50 << 20))
+    bomb = stream.getvalue().replace((50 << 20).to_bytes(4, "little"), (90).to_bytes(4, "little"))
+    (tmp_path / "bomb.zip").write_bytes(bomb)
+    with pytest.raises(VaelibError, match=r"bomb\.zip cannot be read"):
+        read_zips([tmp_path / "bomb.zip"])
