@@ -672,10 +672,11 @@ def test_gc_on_request_only(
     first, second = made.entries()[:2]
     today, later = f"record-{first.key.evaluated}.json", f"record-{'0' * 12}.json"
     old = store.root / f"{first.config.hash}-{'0' * 12}"
-    write_json(old / today, read_json(made.record_path(first.key)))
-    for name in (today, later):
-        write_json(store.folder(second.key) / name, second.record)
-    write_json(store.folder(first.key) / later, first.record)
+    places = [(first, old / today), (first, store.folder(first.key) / later)]
+    places += [(second, store.folder(second.key) / name) for name in (today, later)]
+    for entry, path in places:
+        name = f"{path.parent.name}-{path.stem.removeprefix('record-')}"
+        write_json(path, entry.record | {"key": name})
     begun = store.root / f"{'1' * 12}-{'0' * 12}"
     write_json(begun / "config.json", {})
     (store.root / "own notes").mkdir()

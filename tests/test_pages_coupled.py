@@ -36,6 +36,8 @@ def record(plan: Planned, store: Store, **more: Any) -> None:
         "provenance": {
             "started": "2030",
             "test_size": 10,
+            "train_seconds": 60.0,
+            "evaluate_seconds": 6.0,
             "data": {"id": plan.data, "stand_in": False},
             "device": "a processor",
             "precision": "fp32",

@@ -173,6 +173,28 @@ def test_two_processes_asking_for_one_run_train_it_once(undisturbed: Any, tmp_pa
     assert {answer["kl"] for answer in said} == {whole.metrics["kl"]}
 
 
+@pytest.mark.slow
+def test_of_three_that_ask_one_trains_and_when_it_is_killed_another_goes_on(
+    undisturbed: Any, tmp_path: Path
+) -> None:
+    config, whole = long("vae"), undisturbed("vae")
+    first = start(tmp_path, config, "train:Training", "judge", 2)
+    state = Store(tmp_path).folder(key_of(config)) / files.STATE
+    while not state.is_file():  # it has the lock
+        assert first.poll() is None
+        time.sleep(0.002)
+    others = [start(tmp_path, config) for _ in range(2)]
+    first.communicate(timeout=120)
+    assert first.returncode == -signal.SIGKILL
+    answers = [p.communicate(timeout=120) for p in others]
+    assert [p.returncode for p in others] == [0, 0], answers
+    said = [json.loads(out.splitlines()[-1]) for out, _ in answers]
+    none, rest = sorted(answer["steps"] for answer in said)
+    assert none == 0
+    assert 0 < rest < whole.provenance["steps"]
+    same(run_config(config, store=Store(tmp_path)), whole)
+
+
 def test_these_runs_are_worth_killing(undisturbed: Any) -> None:
     run = undisturbed("vae")
     assert len(run.epochs) == 4

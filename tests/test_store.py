@@ -1,19 +1,26 @@
 """The run store: atomic files, clear errors, committed records beside the own ones."""
 
+import itertools
 import json
 import multiprocessing
 import os
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fault_helpers import tiny
 
+from vaelib import _listings
 from vaelib import store as files
 from vaelib.build import resolve
 from vaelib.errors import VaelibError
+from vaelib.export import find_run, stale_paths
 from vaelib.run import Run, key_of, run_config
-from vaelib.store import Key, Store, default_store
+from vaelib.store import Entry, Key, Store, default_store
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +70,8 @@ def test_what_a_finished_run_leaves(made: Run) -> None:
     names = {path.name for path in folder.iterdir()}
     record = f"record-{made.entry.key.evaluated}.json"
     assert names == {"config.json", "history.npz", "lock", "model.safetensors", record} | {
-        "posterior.npz"
+        "posterior.npz",
+        "files.json",
     }
     assert made.store.unfinished() == []
 
@@ -163,14 +171,14 @@ def test_a_file_that_is_no_record_is_named(made: Run, tmp_path: Path, content: s
     store = commit(made, tmp_path / "results")
     stray = tmp_path / "results" / "notes.json"
     stray.write_text(content, "utf-8")
-    with pytest.raises(VaelibError, match=r"notes\.json is no record of a run; move it away"):
+    with pytest.raises(VaelibError, match=r"notes\.json is no record of a run: .*; move it away"):
         store.entries()
     stray.unlink()
     record = store.record_path(made.entry.key)
     record.parent.mkdir(parents=True)
     record.write_text(content, "utf-8")
     for read in (store.entries, lambda: store.finished(made.entry.key)):
-        with pytest.raises(VaelibError, match="is no record of a run; .* made again"):
+        with pytest.raises(VaelibError, match="is no record of a run: .* made again"):
             read()
 
 
@@ -194,10 +202,13 @@ def test_a_read_only_store_still_gives_what_it_holds(made: Run) -> None:
 
 def test_drafts_of_a_killed_process_are_swept_away(tmp_path: Path) -> None:
     store, key = Store(tmp_path), Key("a-b", "c")
-    store.folder(key).mkdir()
-    (store.folder(key) / ".state.safetensors.abc").write_bytes(b"half")
+    (store.folder(key) / "pretrain").mkdir(parents=True)
+    for place in (store.folder(key), store.folder(key) / "pretrain"):
+        (place / ".state.safetensors.abcd_123").write_bytes(b"half")
+    (store.folder(key) / ".gitignore").write_text("*", "utf-8")
     with store.lock(key):
-        assert [p.name for p in store.folder(key).iterdir()] == ["lock"]
+        left = {str(p.relative_to(store.folder(key))) for p in store.folder(key).rglob("*")}
+    assert left == {"lock", "pretrain", ".gitignore"}
 
 
 def hold(root: str, pipe: Any) -> None:
@@ -218,6 +229,82 @@ def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
     with Store(tmp_path).lock(Key("a-b", "c")):
         assert (tmp_path / "left").exists()
     worker.join()
+
+
+def test_a_lock_on_a_removed_folder_locks_nothing(tmp_path: Path) -> None:
+    """Who waited while the folder was removed must not go on beside one who made it anew."""
+    store, key, inside = Store(tmp_path), Key("a-b", "c"), []
+    with store.lock(key):
+        pool = ThreadPoolExecutor(2)
+        waiting = [pool.submit(_inside, store, key, inside) for _ in range(2)]
+        time.sleep(0.2)  # both wait for the lock of the folder that is about to go
+        shutil.rmtree(store.folder(key))
+    for future in waiting:
+        future.result(timeout=10)
+    assert inside == ["in", "out"] * 2
+
+
+def _inside(store: Store, key: Key, seen: list[str]) -> None:
+    with store.lock(key):
+        assert (store.folder(key) / "lock").is_file()
+        seen.append("in")
+        time.sleep(0.2)
+        seen.append("out")
+
+
+# ---------------------------------------------------------------- clocks and other versions
+
+
+def test_a_clock_set_back_misleads_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, clock = Store(tmp_path), itertools.count(2e9, -86_400.0)
+    monkeypatch.setattr(time, "time", lambda: next(clock))
+    first = run_config(tiny("vae"), store=store)
+    (first.entry.folder / files.WEIGHTS).unlink()
+    second = run_config(tiny("vae", metrics=("au",)), store=store, fresh=True)
+    assert second.provenance["started"] < first.provenance["started"]
+    for run in (first, second):
+        assert all(run.provenance[name] >= 0 for name in ("train_seconds", "evaluate_seconds"))
+        assert (run.epochs["seconds"] >= 0).all()
+        assert run.epochs["seconds"].is_monotonic_increasing
+    newest = store.trained(first.entry.key)
+    assert newest is not None
+    assert newest.key == second.entry.key  # whose weights are there
+
+
+@pytest.fixture
+def foreign(made: Run, tmp_path: Path) -> Store:
+    """A store with a run of this version, and one of a version that has one setting more."""
+    shutil.copytree(made.store.root, tmp_path / "runs")
+    store = Store(tmp_path / "runs")
+    key = Key("0" * 12 + "-" + "1" * 12, "2" * 12)
+    config = made.entry.record["config"] | {"flux": 88}
+    files.write_json(
+        store.record_path(key), made.entry.record | {"key": str(key), "config": config}
+    )
+    return store
+
+
+def test_a_record_of_a_newer_version_is_listed_and_left_alone(made: Run, foreign: Store) -> None:
+    (other,) = [e for e in foreign.entries() if e.key != made.entry.key]
+    assert other.record["config"]["flux"] == 88
+    with pytest.raises(VaelibError, match=f"{other.key}.*unknown field .* 'flux'"):
+        _ = other.config
+    kept = foreign.record_path(other.key).read_bytes()
+    assert run_config(made.config, store=foreign).metrics == made.metrics
+    assert {row["key"] for row in _listings.runs(foreign, [], None)} == {
+        str(made.entry.key),
+        str(other.key),
+    }
+    assert stale_paths(foreign) == []  # its code is not older
+    assert find_run(foreign, str(other.key)) == other
+    assert foreign.record_path(other.key).read_bytes() == kept
+
+
+def test_a_record_of_an_older_version_lacks_settings_and_checksums(made: Run) -> None:
+    record = dict(made.entry.record)
+    kept = {k: v for k, v in record["config"].items() if k not in ("max_vocabulary", "track")}
+    older = Entry(made.entry.key, None, record | {"config": kept, "note": "more"}, None)
+    assert older.config == made.config  # what it lacks has the old behaviour as its default
 
 
 def test_the_default_store_follows_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,9 @@ def record(plan: Planned, store: Store, code: str = "", started: str = "2030", *
             "test_size": 10,
             "train_seconds": 60.0,
             "evaluate_seconds": 6.0,
+            "device": "a processor",
+            "data": {},
+            "versions": {},
         },
     }
     files.write_json(store.record_path(key), value)

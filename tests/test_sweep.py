@@ -57,11 +57,15 @@ def test_costs_are_estimated_by_runs_of_the_same_kind(tmp_path: Path) -> None:
     assert "no record yet" in estimate(opened, grammar).text(2)
     for plan, seconds in zip(grammar, (60.0, 120.0, 600.0), strict=False):
         about = {"train_seconds": seconds, "evaluate_seconds": 0.0, "started": "2030"}
+        about |= {"device": "a processor", "test_size": 10, "data": {}, "versions": {}}
         value = {
+            "key": str(key_of(plan.config)),
             "config": plan.config.to_dict(),
             "provenance": about,
             "question": "",
             "metrics": {},
+            "epochs": [],
+            "texts": {},
         }
         files.write_json(store.record_path(key_of(plan.config)), value)
     cost = estimate(opened, grammar[3:13])

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any
 
 from vaelib.errors import VaelibError, check_name
@@ -196,12 +197,13 @@ class Config:
         """Rebuild a config from `to_dict`.
 
         Raises:
-            VaelibError: A key is unknown, as in a record of a newer version.
+            VaelibError: A key is unknown, as in a record of a newer version, or a value is of
+                another kind.
         """
         for name in values:
             check_name(name, FIELDS, "field of a run's configuration")
-        fixed = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**fixed)
+        usual = {**vars(cls("", "")), **dict.fromkeys(_NULLABLE, 1)}
+        return cls(**{name: check_value(name, v, usual[name]) for name, v in values.items()})
 
     def _identity(self, leave_out: tuple[str, ...]) -> str:
         default = Config(method=self.method, data=self.data).to_dict()
@@ -263,7 +265,19 @@ def profiles() -> dict[str, dict[str, Any]]:
 
     Likewise "backbone": {name: {...}}, which may hold "data" once more, and "method".
     """
-    return tomllib.loads(resources.files("vaelib").joinpath("profiles.toml").read_text("utf-8"))
+    return read_toml(resources.files("vaelib") / "profiles.toml")
+
+
+def read_toml(path: Traversable) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        VaelibError: It is none; the message names the line.
+    """
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise VaelibError(f"{path.name} is no TOML: {error}; mend it there.") from error
 
 
 def profile_values(

@@ -228,12 +228,16 @@ def todays_key(config: Config) -> Key | None:
     return None
 
 
+def _today(entry: Entry) -> Key | None:
+    """The same of a record; None where another version's settings or parts are in it."""
+    with contextlib.suppress(VaelibError):
+        return todays_key(entry.config)
+    return None
+
+
 def is_stale(entry: Entry) -> bool:
     """Whether the code that determines a record's numbers has changed since it was made."""
-    try:
-        return entry.key != todays_key(entry.config)
-    except VaelibError:  # a field this version does not know
-        return True
+    return entry.key != _today(entry)
 
 
 def stale_paths(store: Store) -> list[Path]:
@@ -241,7 +245,8 @@ def stale_paths(store: Store) -> list[Path]:
 
     Returns:
         Folders of runs that older code trained, and single records beside newer evaluations of the
-        same training. A training of today's code is kept even when all its evaluations are stale.
+        same training. A training of today's code is kept even when all its evaluations are stale,
+        and so is what only another version of this package can read.
     """
     folders: dict[Path, list[Entry]] = {}
     for entry in store.entries():
@@ -251,18 +256,13 @@ def stale_paths(store: Store) -> list[Path]:
 
 
 def _stale(store: Store, folder: Path, entries: list[Entry]) -> list[Path]:
+    todays = [_today(entry) for entry in entries]
+    if None in todays:
+        return []
     old = [entry for entry in entries if is_stale(entry)]
     if len(old) < len(entries):
         return [store.record_path(entry.key) for entry in old]
-    current = (_trained_today(entry) for entry in entries)
-    return [] if any(current) else [folder]
-
-
-def _trained_today(entry: Entry) -> bool:
-    with contextlib.suppress(VaelibError):
-        today = todays_key(entry.config)
-        return today is not None and today.trained == entry.key.trained
-    return False
+    return [] if folder.name in [today.trained for today in todays if today] else [folder]
 
 
 def unfinished_paths(store: Store) -> list[Path]:

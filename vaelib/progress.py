@@ -135,8 +135,9 @@ def sitting(config: Config, folder: Path, show: bool) -> Iterator[Sitting]:
             yield here
     except BaseException as error:
         here.log(f"stops: {type(error).__name__} {error}".rstrip())
-        kept = (files.STATE, files.WEIGHTS, STAGE)
-        if isinstance(error, VaelibError) and not any((folder / name).exists() for name in kept):
+        kept = (files.STATE, files.WEIGHTS, STAGE, "record-*")
+        there = any(path for name in kept for path in folder.glob(name))
+        if isinstance(error, VaelibError) and not there:
             shutil.rmtree(folder, ignore_errors=True)
         raise
 

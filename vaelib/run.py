@@ -28,10 +28,11 @@ from vaelib.digest import code_digest
 from vaelib.errors import VaelibError
 from vaelib.evaluate import MEASURES, Pass, evaluate
 from vaelib.model import VAE
-from vaelib.progress import Sitting, processor, sitting, values  # and registers the trainings
+from vaelib.progress import Sitting, processor, sitting, values
 from vaelib.store import Entry, Key, Store, default_store
 from vaelib.track import TRACKED
 from vaelib.train import Training, fit, machine, training_of
+from vaelib.trainings import STAGE
 from vaelib.weights import load_weights, save_weights
 
 _FRESH = "make the run (again) with fresh=True, or `vaelib train --fresh`"
@@ -127,7 +128,7 @@ class Run:
                 f"the run {self.entry.key} is here as a record without its posterior arrays; "
                 f"{_FRESH}."
             )
-        arrays = files.read_arrays(self.entry.arrays_path)
+        arrays = files.read_arrays(self.entry.arrays_path, "mu", "order")
         place = np.argsort(arrays.pop("order"))
         return {name: value[place].astype(np.float32) for name, value in arrays.items()}
 
@@ -251,6 +252,7 @@ def run_config(config: Config, *, store: Store, fresh: bool = False, progress: b
     key = key_of(config)
     entry = store.finished(key)
     if entry is not None and (entry.whole or not fresh):
+        store.tidy(key, STAGE)
         return Run(entry, store)
     corpus = load_data(config)  # before anything is written, so that bad data leaves nothing
     if len(corpus.test) < 2:
@@ -311,12 +313,14 @@ def _make(config: Config, corpus: Corpus, key: Key, store: Store, watch: Sitting
     }
     files.write_json(store.record_path(key), record | trained)
     watch.log(f"evaluated in {about['evaluate_seconds']} s: {values(result.metrics)}")
-    (folder / files.STATE).unlink(missing_ok=True)
+    store.tidy(key, STAGE)
 
 
 def _train(config: Config, corpus: Corpus, folder: Path, watch: Sitting) -> dict[str, Any]:
     """Train to the end and keep weights and history; the record's part about training."""
     begun = time.time()
+    for state in folder.rglob(files.STATE):
+        files.check(state)
     training = fit(config, corpus, folder, watch)
     watch.epochs(training.progress.epochs)
     save_weights(training.built, folder / files.WEIGHTS)

@@ -2,8 +2,10 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,25 +24,89 @@ ARRAYS, WEIGHTS, STATE, HISTORY = (
     "history.npz",
 )
 
+CHECKSUMS = "files.json"  # name -> SHA-256, newest first; the file written last stands last
 HISTORY_ROWS = 200
-_PARTS, _NAMED = ("config", "metrics", "provenance"), {"method", "data", "profile", "seed"}
+_AGAIN = "delete it and the run is made again"
+_NEEDED: dict[str, dict[str, Any]] = {  # what every version's record has, and of which kind
+    "record": dict.fromkeys(("metrics", "config", "provenance", "texts"), dict)
+    | {"key": str, "question": str, "epochs": list},
+    "config": dict.fromkeys(("method", "data", "profile"), str) | {"seed": int},
+    "provenance": dict.fromkeys(("started", "device"), str)
+    | dict.fromkeys(("train_seconds", "evaluate_seconds"), int | float)
+    | {"test_size": int, "data": dict, "versions": dict},
+}
+_DRAFTS = ".*.????????"  # what a process killed while writing leaves
 
 
 @contextlib.contextmanager
 def atomic(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that appears under `path` only when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Open a file that appears under `path` only when the block ends without an error.
+
+    The checksum of a run's file is noted before it appears, so that `check` knows it.
+
+    Raises:
+        VaelibError: It cannot be written; whatever was there before still is.
+    """
+    draft = ""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        os.chmod(draft, 0o644)
+        if path.name in (ARRAYS, WEIGHTS, STATE, HISTORY) or path.match("record-*.json"):
+            _note(path, Path(draft))
+        os.replace(draft, path)
+    except BaseException as error:
+        if draft:
+            with contextlib.suppress(OSError):
+                os.unlink(draft)
+        if isinstance(error, OSError):
+            raise VaelibError(
+                f"cannot write {path}: {error.strerror or error}; make room or leave to write "
+                "there, then give the same command again: nothing that was there is lost."
+            ) from error
         raise
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _noted(folder: Path) -> dict[str, list[str]]:
+    """The checksums of a run's files; none of a run of before there were any."""
+    path = folder / CHECKSUMS
+    noted = read_json(path, "delete it to use the run's files unchecked") if path.is_file() else {}
+    if not isinstance(noted, dict) or not all(isinstance(v, list) for v in noted.values()):
+        raise VaelibError(f"{path} holds no checksums; delete it to use the run's files unchecked.")
+    return noted
+
+
+def _note(path: Path, draft: Path) -> None:
+    """Note what is about to be `path`; what is there until then stays known."""
+    noted = _noted(path.parent)
+    noted[path.name] = [_sha256(draft), *noted.pop(path.name, [])[:3]]
+    with atomic(path.parent / CHECKSUMS) as file:
+        file.write(json.dumps(noted, indent=1).encode())
+
+
+def check(path: Path, advice: str = _AGAIN) -> None:
+    """Refuse a run's file that was altered since it was written.
+
+    Args:
+        path: The file; one that was never noted, or is not there, passes.
+        advice: What to do about it.
+
+    Raises:
+        VaelibError: Its checksum is another.
+    """
+    known = _noted(path.parent).get(path.name)
+    with contextlib.suppress(OSError):  # reading the file will say it
+        if known and _sha256(path) not in known:
+            raise VaelibError(f"cannot read {path}: it was altered after it was made; {advice}.")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -63,18 +129,16 @@ def json_text(value: Any, level: int = 0) -> str:
     return "{" + ",".join(f"{end} {line}" for line in lines) + end + "}"
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, advice: str = _AGAIN) -> Any:
     """Read a JSON file.
 
     Raises:
-        VaelibError: The file is damaged.
+        VaelibError: The file is damaged; the message ends with the advice.
     """
     try:
         return json.loads(path.read_text("utf-8"))
-    except (ValueError, OSError) as error:
-        raise VaelibError(
-            f"cannot read {path}: {error}; delete it and the run is made again."
-        ) from error
+    except (ValueError, OSError, RecursionError) as error:
+        raise VaelibError(f"cannot read {path}: {error}; {advice}.") from error
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
@@ -83,19 +147,26 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read a .npz without ever unpickling.
+def read_arrays(path: Path, *needed: str) -> dict[str, np.ndarray]:
+    """Read a .npz of numbers, without ever unpickling; all its arrays have as many rows.
+
+    Args:
+        path: The file.
+        needed: Arrays that it must hold.
 
     Raises:
-        VaelibError: The file is damaged or not an .npz.
+        VaelibError: The file is damaged, altered or not an .npz.
     """
+    check(path)
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            arrays = {name: file[name] for name in file.files}
+        kinds, rows = {a.dtype.kind for a in arrays.values()}, {len(a) for a in arrays.values()}
+        if not kinds <= {*"fiu"} or len(rows) != 1 or not {*needed} <= {*arrays}:
+            raise ValueError("its arrays are no numbers, or do not fit together")
+        return arrays
     except Exception as error:
-        raise VaelibError(
-            f"cannot read {path}: {error}; delete it and the run is made again."
-        ) from error
+        raise VaelibError(f"cannot read {path}: {error}; {_AGAIN}.") from error
 
 
 def short(value: float) -> float:
@@ -156,8 +227,15 @@ class Entry:
 
     @property
     def config(self) -> Config:
-        """The resolved configuration of the run."""
-        return Config.from_dict(self.record["config"])
+        """The resolved configuration of the run.
+
+        Raises:
+            VaelibError: Another version of this package made it, with settings of its own.
+        """
+        try:
+            return Config.from_dict(self.record["config"])
+        except VaelibError as error:
+            raise VaelibError(f"the run {self.key} is of another version: {error}") from error
 
 
 class Store:
@@ -190,10 +268,12 @@ class Store:
         return next((e for e in self._committed() if e.key == key), None)
 
     def trained(self, key: Key) -> Entry | None:
-        """The newest evaluation of the same training in the store, with weights, if any."""
-        mine = [_local(path) for path in self.folder(key).glob("record-*.json")]
-        mine = [entry for entry in mine if (self.folder(key) / WEIGHTS).is_file()]
-        return max(mine, key=lambda e: e.record["provenance"]["started"], default=None)
+        """The evaluation written last of the same training, with weights, if any."""
+        folder = self.folder(key)
+        paths = sorted(folder.glob("record-*.json")) if (folder / WEIGHTS).is_file() else []
+        order = list(_noted(folder))  # no clock is asked: it may have been set back
+        paths.sort(key=lambda p: order.index(p.name) if p.name in order else -1)
+        return _local(paths[-1]) if paths else None
 
     def entries(self) -> list[Entry]:
         """All facts: the store's own first, then committed ones it does not hold."""
@@ -217,21 +297,42 @@ class Store:
         """Hold the run's folder; a second process waits until the first is done or dead."""
         folder = self.folder(key)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            file = open(folder / "lock", "w")  # noqa: SIM115
+            file = _locked(folder)
+            for draft in folder.rglob(_DRAFTS):
+                draft.unlink()
         except OSError as error:
             raise VaelibError(
                 f"cannot write to the run store {self.root}: {error.strerror}; "
                 "point VAELIB_STORE to a folder you can write to."
             ) from error
         with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            for draft in folder.glob(".*"):  # of a process killed while writing
-                draft.unlink()
             yield
+
+    def tidy(self, key: Key, *stages: str) -> None:
+        """Remove what a trained run with a record does not need: checkpoint and earlier stages."""
+        folder = self.folder(key)
+        if not ((folder / WEIGHTS).is_file() and self.record_path(key).is_file()):
+            return
+        with contextlib.suppress(OSError):  # none, or a store that is only read
+            (folder / STATE).unlink()
+        for stage in stages:
+            shutil.rmtree(folder / stage, ignore_errors=True)
+
+
+def _locked(folder: Path) -> IO[str]:
+    """The open lock of a folder, once it is ours and still the folder's: it may be removed."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / "lock", "w")  # noqa: SIM115
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), (folder / "lock").stat()):
+                return file
+        file.close()
 
 
 def _local(path: Path) -> Entry:
+    check(path)
     key = Key(path.parent.name, path.stem.removeprefix("record-"))
     return _entry(path, key, path.parent, path.with_name(ARRAYS))
 
@@ -241,14 +342,24 @@ def _committed(path: Path) -> Entry:
 
 
 def _entry(path: Path, key: Key, folder: Path | None, arrays: Path) -> Entry:
-    """Read a record, and refuse a file that is none."""
+    """Read a record, and refuse a file that is none; what else it holds is of another version."""
     record = read_json(path)
-    sound = isinstance(record, dict) and all(isinstance(record.get(k), dict) for k in _PARTS)
-    if not (sound and "question" in record and record["config"].keys() >= _NAMED):
-        raise VaelibError(
-            f"{path} is no record of a run; move it away, or delete it and the run is made again."
-        )
+    fault = _fault(record, key)
+    if fault:
+        raise VaelibError(f"{path} is no record of a run: {fault}; move it away, or {_AGAIN}.")
     return Entry(key, folder, record, arrays if arrays.is_file() else None)
+
+
+def _fault(record: Any, key: Key) -> str:
+    """What a record lacks, in words."""
+    for part, needed in _NEEDED.items():
+        inside = record if part == "record" else record[part]
+        for name, kind in needed.items():
+            if not isinstance(inside, dict) or not isinstance(inside.get(name), kind):
+                return f"its {part} has no proper {name!r}"
+    if not all(v is None or isinstance(v, int | float) for v in record["metrics"].values()):
+        return "a metric is no number"
+    return "" if record["key"] == str(key) else f"it is that of {record['key'][:80]}"
 
 
 def default_store() -> Store:

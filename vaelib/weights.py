@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vaelib.build import Built
 from vaelib.errors import VaelibError
-from vaelib.store import atomic
+from vaelib.store import atomic, check
 
 OBJECTIVE = "objective."  # what the names of an objective's weights begin with
 
@@ -38,8 +38,9 @@ def load_weights(built: Built, path: Path, advice: str) -> Built:
         advice: What to do about a damaged one.
 
     Raises:
-        VaelibError: The file is damaged, or of another model.
+        VaelibError: The file is damaged or altered, or of another model.
     """
+    check(path, f"delete the file and {advice}")
     try:
         stored = safetensors.torch.load_file(path)
         own = {k.removeprefix(OBJECTIVE): v for k, v in stored.items() if k.startswith(OBJECTIVE)}

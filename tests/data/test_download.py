@@ -1,13 +1,18 @@
+import gzip
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from data_helpers import CONTENT
 
+from vaelib.data import download
 from vaelib.data.download import Source, fetch, find_locally, git_blob_sha1
 from vaelib.errors import VaelibError
 
@@ -25,6 +30,11 @@ class Server(ThreadingHTTPServer):
         self.ranges: list[str | None] = []
         self.paths: list[str] = []
         self.honours_range = True
+        self.headers: dict[str, str] = {}
+        self.location = ""
+        self.silent_after: int | None = None
+        self.endless = False
+        self.release = threading.Event()
 
     @property
     def url(self) -> str:
@@ -44,9 +54,24 @@ class Handler(BaseHTTPRequestHandler):
         status = self.server.status or (206 if start else 200)
         status = 416 if start >= len(self.server.content) else status
         body = self.server.content[start:] if status < 400 else b"no"
+        if self.server.location and len(self.server.paths) < 50:
+            self.send_response(302)
+            self.send_header("Location", self.server.location)
+            self.end_headers()
+            return
         self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
+        headers = {"Content-Length": str(len(body))} | self.server.headers
+        for name, value in headers.items():
+            if value:
+                self.send_header(name, value)
         self.end_headers()
+        if self.server.silent_after is not None:
+            self.wfile.write(body[: self.server.silent_after])
+            self.server.release.wait(20)
+            return
+        with suppress(OSError):
+            while self.server.endless:
+                self.wfile.write(bytes(1 << 16))
         if self.server.cuts:
             self.server.cuts -= 1
             body = body[: len(body) // 2]
@@ -63,6 +88,8 @@ def server(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         thread.start()
         monkeypatch.setenv("VAELIB_MIRROR", running.url)
         yield running
+        running.release.set()
+        running.endless = False
         running.shutdown()
         thread.join()
 
@@ -253,6 +280,87 @@ def test_the_servers_refusal_is_passed_on(
     server.status = status
     assert f"from {server.url}/{source.path} (the server answered {status})" in refusal(source)
     assert files_in(cache) == []
+
+
+@pytest.mark.parametrize("after", [0, 100_000])
+def test_a_server_that_falls_silent_is_named(
+    after: int, source: Source, server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "SILENCE", 0.3)
+    server.silent_after = after
+    begun = time.monotonic()
+    assert "(the server was silent for 0.3 s)" in refusal(source)
+    assert time.monotonic() - begun < 5
+    assert files_in(cache) == ["small.txt.part"] * (after > 0)
+    server.silent_after = None
+    assert fetch(source).read_bytes() == CONTENT
+
+
+def test_a_redirection_is_followed_and_a_circle_named(
+    source: Source, server: Server, cache: Path
+) -> None:
+    server.location = "/round"
+    assert "(it redirects in a circle)" in refusal(source)
+    assert files_in(cache) == []
+    server.paths += ["/"] * 50  # from here on it answers
+    assert fetch(source).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "place", ["file:///etc/passwd", "ftp://127.0.0.1/x", "http://[bad/x", "//"]
+)
+def test_a_redirection_out_of_the_web_is_refused(
+    place: str, source: Source, server: Server, cache: Path
+) -> None:
+    server.location = place
+    assert "small: cannot fetch small.txt" in refusal(source)
+    assert files_in(cache) == []
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_more_than_the_file_is_never_fills_the_disk(
+    known: bool, source: Source, server: Server, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "MOST", len(CONTENT))
+    server.endless, server.headers = True, {"Content-Length": ""}
+    asked = source if known else replace(source, bytes=None, sha256="")
+    assert "not the expected file" in refusal(asked)
+    assert files_in(cache) == []
+    server.endless = False
+    server.headers = {"Content-Encoding": "gzip"}
+    server.content = gzip.compress(bytes(50 << 20))  # a bomb
+    assert "not the expected file" in refusal(asked)
+    assert files_in(cache) == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Length": "many"},
+        {"Content-Length": "-5"},
+        {"Content-Length": "9" * 30},
+        {"Content-Encoding": "gzip"},
+        {"Transfer-Encoding": "chunked"},
+        {"Content-Range": "bytes 7-3/1"},
+    ],
+)
+def test_senseless_headers_are_refused_or_do_not_matter(
+    headers: dict[str, str], source: Source, server: Server, cache: Path
+) -> None:
+    server.headers = headers
+    with suppress(VaelibError):
+        assert fetch(source).read_bytes() == CONTENT
+    server.headers = {}
+    assert fetch(source).read_bytes() == CONTENT
+    assert files_in(cache) == ["small.txt"]
+
+
+@pytest.mark.parametrize("mirror", ["http://[bad", "http://", "https://:99999999", "http://a b/"])
+def test_a_mirror_that_is_no_address_is_named(
+    mirror: str, source: Source, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAELIB_MIRROR", mirror)
+    assert f"small: cannot fetch small.txt from {mirror.rstrip('/')}" in refusal(source)
 
 
 def test_no_network(source: Source, server: Server, cache: Path) -> None:

@@ -12,13 +12,13 @@ from dataclasses import replace
 from functools import cache, wraps
 from importlib.resources import files
 from itertools import pairwise
-from tomllib import loads
 
 import pandas as pd
 
 from vaelib.claims.dynamics import QUARTERS
 from vaelib.claims.evidence import Check, Claim, Evidence, Sample, combine, nothing, numbered
 from vaelib.claims.quantities import inversions, share
+from vaelib.config import read_toml
 from vaelib.published import published, tables
 
 PAPER = "coupled_vae"
@@ -76,7 +76,7 @@ def published_results(dataset: str = "PTB") -> pd.DataFrame:
 
 @cache
 def _printed(dataset: str) -> pd.DataFrame:
-    study = loads((files("vaelib") / "studies" / "coupled_vae.toml").read_text(encoding="utf-8"))
+    study = read_toml(files("vaelib") / "studies" / "coupled_vae.toml")
     printed = pd.concat(published(PAPER, name) for name in tables(PAPER))
     columns = study["print"]
     kept = printed[printed["dataset"].isin([dataset, DIALOGUES]) & printed["metric"].isin(columns)]

@@ -8,7 +8,6 @@ Checks that several claims share, with their tolerances, are in `vaelib.claims.q
 import math
 from functools import partial
 from importlib.resources import files
-from tomllib import loads
 
 import pandas as pd
 
@@ -23,6 +22,7 @@ from vaelib.claims.quantities import (
     share,
     units,
 )
+from vaelib.config import read_toml
 from vaelib.published import pivot
 
 PAPER = "dg_vae"
@@ -68,7 +68,7 @@ def published_results() -> pd.DataFrame:
     Returns:
         A results table of one seed, with `latent_dim` 32 and `test_size` 10,000.
     """
-    study = loads((files("vaelib") / "studies" / "dg_vae.toml").read_text(encoding="utf-8"))
+    study = read_toml(files("vaelib") / "studies" / "dg_vae.toml")
     names = ("table2", "table2_extra_from_repo_comments")
     printed = pd.concat([pivot(PAPER, name, "Yahoo") for name in names])
     rows = printed.rename(columns=study["print"]).rename_axis("label").reset_index()

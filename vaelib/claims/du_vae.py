@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial, wraps
 from importlib.resources import files
-from tomllib import loads
 from typing import Any
 
 import pandas as pd
 
 from vaelib.claims.evidence import Check, Claim, Evidence, Sample, combine, nothing, numbered
 from vaelib.claims.quantities import monotone, units
+from vaelib.config import read_toml
 from vaelib.published import pivot, published
 
 PAPER = "du_vae"
@@ -59,7 +59,7 @@ Test = Callable[[Evidence], list[Check]]
 
 @cache
 def _study() -> dict[str, Any]:
-    study = loads((files("vaelib") / "studies" / "du_vae.toml").read_text(encoding="utf-8"))
+    study = read_toml(files("vaelib") / "studies" / "du_vae.toml")
     return study | {"item": {item["id"]: item for item in study["item"]}}
 
 

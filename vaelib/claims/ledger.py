@@ -5,7 +5,6 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from tomllib import loads
 from types import ModuleType
 from typing import Any
 
@@ -14,7 +13,7 @@ import pandas as pd
 from vaelib.claims import coupled_vae, dg_vae, du_vae, vae_mine
 from vaelib.claims.evidence import Check, Claim, Evidence
 from vaelib.claims.verdicts import Verdict, worst
-from vaelib.config import profiles
+from vaelib.config import profiles, read_toml
 from vaelib.data import DATASETS
 from vaelib.errors import VaelibError, check_name
 
@@ -93,8 +92,7 @@ def attempts() -> pd.DataFrame:
     Raises:
         VaelibError: An entry lacks a key, has an unknown one, or names no claim or no record.
     """
-    path = files("vaelib.claims") / "attempts.toml"
-    return _attempts(loads(path.read_text(encoding="utf-8")).get("attempt", []))
+    return _attempts(read_toml(files("vaelib.claims") / "attempts.toml").get("attempt", []))
 
 
 def judge(
@@ -322,7 +320,9 @@ def _attempt_note(case: Case, recorded: pd.DataFrame) -> str:
     return f"{note} {told}".strip()
 
 
-def _attempts(entries: list[dict[str, Any]]) -> pd.DataFrame:
+def _attempts(entries: Any) -> pd.DataFrame:
+    if not (isinstance(entries, list) and all(isinstance(one, dict) for one in entries)):
+        raise VaelibError("attempts.toml has an attempt that is no table; begin it [[attempt]].")
     known = {
         "claim": [claim.id for paper in PAPERS for claim in claims(paper)],
         "data": [*DATASETS, "toy"],

@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterable, Sequence
 from functools import partial
 from importlib.resources import files
-from tomllib import loads
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -19,6 +18,7 @@ import torch
 
 from vaelib.claims.evidence import Check, Claim, Evidence, Sample, combine, numbered
 from vaelib.claims.quantities import monotone, rise
+from vaelib.config import read_toml
 from vaelib.metrics import nearest_neighbours
 from vaelib.published import pivot
 
@@ -69,7 +69,7 @@ def published_results(dataset: str = "PTB") -> pd.DataFrame:
     Raises:
         VaelibError: The paper has no such data set.
     """
-    study = loads((files("vaelib") / "studies" / "vae_mine.toml").read_text(encoding="utf-8"))
+    study = read_toml(files("vaelib") / "studies" / "vae_mine.toml")
     printed = pivot(PAPER, "table2", dataset).rename(index={"VAE-MINE": MINE})
     rows = printed.rename(columns=lambda name: study["print"][name.partition("(")[0]])
     size = int(pivot(PAPER, "table1", dataset)["n_test"].iloc[0])

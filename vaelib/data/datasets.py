@@ -1,7 +1,6 @@
 """The data sets by id, and `load`."""
 
 import os
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -9,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from vaelib.config import check_whole
+from vaelib.config import check_whole, read_toml
 from vaelib.data import digits, drawings, grammar, grammar_pairs, omniglot, synthetic
 from vaelib.data.corpus import Corpus
 from vaelib.data.download import Source, fetch, find_locally
@@ -94,9 +93,8 @@ def _spec(id: str, entry: Mapping[str, Any]) -> DatasetSpec:
 
 
 def _registry() -> Registry[DatasetSpec]:
-    text = files("vaelib.data").joinpath("sources.toml").read_text(encoding="utf-8")
     registry: Registry[DatasetSpec] = Registry("data set")
-    for id, entry in tomllib.loads(text).items():
+    for id, entry in read_toml(files("vaelib.data") / "sources.toml").items():
         registry.add(id, _spec(id, entry))
     return registry
 

@@ -7,12 +7,13 @@ transfer resumes, a lock for two at once, mirrors (a folder or a URL), messages 
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -25,6 +26,8 @@ HOST = "https://raw.githubusercontent.com/"
 CACHE_VARIABLE = "VAELIB_CACHE"
 MIRROR_VARIABLE = "VAELIB_MIRROR"
 CHUNK = 1 << 16
+SILENCE = 30.0  # seconds a server may say nothing
+MOST = 1 << 30  # bytes of a file whose size is not known
 RANGE_REFUSED = 416  # HTTP: nothing left from there on
 
 
@@ -119,7 +122,7 @@ def fetch(source: Source) -> Path:
         with FileLock(target.with_name(target.name + ".lock")):
             if source.fault(target):  # else another process has just put it there
                 _retrieve(source, target)
-    except (OSError, VaelibError) as error:
+    except (OSError, ValueError) as error:  # ValueError: an address or a header that is none
         raise _cannot_fetch(source, target, before, error) from None
     return target
 
@@ -190,9 +193,12 @@ class _Copy:
         if start:
             headers["Range"] = f"bytes={start}-"
         try:
+            get = pooch.HTTPDownloader(chunk_size=CHUNK, headers=headers, timeout=SILENCE)
             with self.part.open("ab") as file:
-                pooch.HTTPDownloader(chunk_size=CHUNK, headers=headers)(url, file, None)
-        except OSError as error:
+                get(url, _Limited(file, self.source.bytes or MOST), None)
+        except _TooLarge:
+            return False
+        except (OSError, ValueError) as error:
             if (answer := _answer(error)) is not None:
                 answer.close()
             if _status(error) == RANGE_REFUSED:
@@ -203,12 +209,32 @@ class _Copy:
         return not self.source.fault(self.part)
 
 
-def _answer(error: OSError) -> Any:
+class _TooLarge(Exception):
+    """A server sends more than the file is."""
+
+
+@dataclass(frozen=True)
+class _Limited:
+    """A file that takes one block more than it may hold, and then no further."""
+
+    file: IO[bytes]
+    most: int
+
+    def write(self, content: bytes) -> None:
+        if self.file.tell() > self.most:
+            raise _TooLarge
+        self.file.write(content)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _answer(error: Exception) -> Any:
     """What the server answered (pooch raises the errors of requests), None when it did not."""
     return getattr(error, "response", None)
 
 
-def _status(error: OSError) -> int | None:
+def _status(error: Exception) -> int | None:
     """The HTTP status a server answered with, None when it did not answer."""
     answer = _answer(error)
     return None if answer is None else int(answer.status_code)
@@ -218,15 +244,20 @@ def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "no such file"
     if not isinstance(error, OSError):
-        return str(error)
+        return " ".join(str(error).split())
+    if (told := re.search("timed out|(too|exceeded) .*redirect", str(error), re.I)) is not None:
+        late = told[0].lower() == "timed out"
+        return f"the server was silent for {SILENCE:g} s" if late else "it redirects in a circle"
     if (status := _status(error)) is not None:
         return f"the server answered {status}"
     return error.strerror or f"the connection failed: {type(error).__name__}"
 
 
 def _cannot_fetch(source: Source, target: Path, before: str, error: Exception) -> VaelibError:
-    mirror = _mirror()
-    where = mirror / source.path if isinstance(mirror, Path) else mirror + source.path
+    where = f"{os.environ.get(MIRROR_VARIABLE) or HOST}"
+    with suppress(ValueError):  # no address at all
+        mirror = _mirror()
+        where = f"{mirror / source.path if isinstance(mirror, Path) else mirror + source.path}"
     corrupt = f" in place of the corrupt {target} ({before})" if target.is_file() else ""
     part = target.with_name(target.name + ".part")
     kept = ""

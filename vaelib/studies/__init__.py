@@ -3,7 +3,6 @@
 import dataclasses
 import math
 import os
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,7 +15,7 @@ import pandas as pd
 from vaelib.build import options_of, parts, resolve
 from vaelib.claims import checks, judge
 from vaelib.claims.further import further
-from vaelib.config import FIELDS, Config, listed
+from vaelib.config import FIELDS, Config, listed, read_toml
 from vaelib.data.datasets import check_data
 from vaelib.errors import VaelibError, check_name
 from vaelib.published import published
@@ -87,11 +86,10 @@ def declaration(paper: str) -> dict[str, Any]:
     """A study file as read; `item` is empty where it names no table or figure.
 
     Raises:
-        VaelibError: No such study.
+        VaelibError: No such study, or its file is no TOML.
     """
     name = check_name(paper, papers(), "study")
-    text = resources.files("vaelib.studies").joinpath(f"{name}.toml").read_text("utf-8")
-    return {"item": []} | tomllib.loads(text)
+    return {"item": []} | read_toml(resources.files("vaelib.studies") / f"{name}.toml")
 
 
 def grid(paper: str) -> list[dict[str, Any]]:
