@@ -32,7 +32,7 @@ from vaelib.progress import Sitting, processor, sitting, values
 from vaelib.store import Entry, Key, Store, default_store
 from vaelib.track import TRACKED
 from vaelib.train import Training, fit, machine, training_of
-from vaelib.trainings import STAGE
+from vaelib.trainings import STAGE  # and registers them
 from vaelib.weights import load_weights, save_weights
 
 _FRESH = "make the run (again) with fresh=True, or `vaelib train --fresh`"
