@@ -4,7 +4,13 @@ import multiprocessing
 import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +69,7 @@ def estimate(study: Study, plans: Sequence[Planned]) -> Estimate:
     return Estimate(len(plans), len(known), sum(known))
 
 
-def _work(config: Config, root: str) -> str:
+def work(config: Config, root: str) -> str:
     """Make one run in a process of its own."""
     return run_config(config, store=Store(root), fresh=True).entry.key.trained
 
@@ -85,9 +91,13 @@ def execute(
     Raises:
         VaelibError: A run failed; the others are kept, and the same call goes on from there.
     """
-    configs = {plan.config.hash: plan.config for plan in plans}
-    titles = {plan.config.hash: f"{plan.label} on {plan.data}, seed {plan.seed}" for plan in plans}
-    return execute_configs(configs, titles, store, jobs=jobs, progress=progress)
+    return execute_configs(*named(plans), store, jobs=jobs, progress=progress)
+
+
+def named(plans: Iterable[Planned]) -> tuple[dict[str, Config], dict[str, str]]:
+    """Configs and what to call them, both by the configs' hashes."""
+    about = {p.config.hash: (p.config, f"{p.label} on {p.data}, seed {p.seed}") for p in plans}
+    return {h: config for h, (config, _) in about.items()}, {h: t for h, (_, t) in about.items()}
 
 
 def execute_configs(
@@ -100,37 +110,72 @@ def execute_configs(
 ) -> list[str]:
     """The same for configs and what to call them, both by the configs' hashes; see `execute`."""
     check_whole("jobs", jobs, 1)
-    done: list[str] = []
-    failed: list[str] = []
     context = multiprocessing.get_context("spawn")
-    bar = tqdm(total=len(configs), unit="run", disable=not progress, dynamic_ncols=True)
-    with bar, ProcessPoolExecutor(jobs, context, follow_parent) as pool:
+    with ProcessPoolExecutor(jobs, context, follow_parent) as pool:
         root = str(store.root)
-        waiting = {pool.submit(_work, c, root): titles[h] for h, c in configs.items()}
+        waiting = {pool.submit(work, c, root): titles[h] for h, c in configs.items()}
         try:
-            while waiting:
-                ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    name = waiting.pop(future)
-                    _collect(future, name, done, failed)
-                    bar.set_postfix_str(name)
-                    bar.update()
+            ended = follow(waiting, progress)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in multiprocessing.active_children():
                 worker.terminate()
             raise
+    return settled(*ended)
+
+
+def follow(runs: "Mapping[Future[str], str]", progress: bool = True) -> tuple[list[str], list[str]]:
+    """Wait for runs under way, whoever makes them.
+
+    Args:
+        runs: What gives the key of each run, and what to call the run.
+        progress: Show a bar with the time left on stderr.
+
+    Returns:
+        Keys of the runs that went well, and what is to be said of the others.
+
+    Raises:
+        VaelibError: No run can go well here; the others are not waited for.
+    """
+    waiting, done, failed = dict(runs), [], []
+    with tqdm(total=len(runs), unit="run", disable=not progress, dynamic_ncols=True) as bar:
+        while waiting:
+            ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in ended:
+                name = waiting.pop(future)
+                _collect(future, name, done, failed)
+                bar.set_postfix_str(name)
+                bar.update()
+    return done, failed
+
+
+def settled(done: list[str], failed: list[str]) -> list[str]:
+    """The first of what `follow` returns.
+
+    Raises:
+        VaelibError: A run failed.
+    """
     if failed:
         raise VaelibError(
-            f"{len(failed)} of {len(configs)} runs failed, the first: {failed[0]} "
+            f"{len(failed)} of {len(done) + len(failed)} runs failed, the first: {failed[0]} "
             "Finished runs are kept; the same command goes on from there."
         )
     return done
 
 
+class Unfit(VaelibError):
+    """Where the grid is run, no run of it can go well."""
+
+
 def _collect(future: "Future[str]", name: str, done: list[str], failed: list[str]) -> None:
     try:
         done.append(future.result())
+    except Unfit:
+        raise
+    except CancelledError as error:
+        raise Unfit(
+            "the scheduler is gone; finished runs are kept, and the same command goes on."
+        ) from error
     except VaelibError as error:
         failed.append(f"{name}: {error}")
     except BrokenProcessPool as error:
