@@ -26,7 +26,7 @@ from vaelib.sweep import Unfit
 
 LABELS = ["VAE (default)", "DG-VAE(default)", "BN-VAE(1.2)", "beta-VAE(0.4)"]
 QUICK = {"epochs": 1, "metrics": ("kl", "au")}
-LONG = {"epochs": 25, "train_size": 200, "metrics": ("kl", "au", "mi_global"), "device": "cpu"}
+LONG = {"epochs": 12, "train_size": 200, "metrics": ("kl", "au"), "device": "cpu"}
 
 
 def plans(store: Store, **settings: Any) -> list[Planned]:
@@ -85,27 +85,34 @@ def test_a_missing_package_is_named(
     assert refused(name).endswith(f"not installed: pip install '{package}'.")
 
 
-class Jobs:
-    """A queue that takes no jobs."""
-
-    asked: dict[str, Any]
+class Queue:
+    """What the package for Slurm would make."""
 
     def __init__(self, memory: str | None = None, **sizes: int) -> None:
         if memory is None:
             raise ValueError("You must specify how much cores and memory per job you want")
-        assert sizes == {"cores": 1, "processes": 1, "n_workers": 1}
+        assert sizes == {"cores": 1, "processes": 1}
 
-    def adapt(self, **limits: Any) -> None:
-        Jobs.asked = limits
-        raise VaelibError("asked")
+    def job_script(self) -> str:
+        return "#!/bin/sh"
+
+    def close(self) -> None:
+        pass
 
 
-def test_a_queue_is_asked_for_up_to_n_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "dask_jobqueue", SimpleNamespace(SLURMCluster=Jobs))
+def test_a_queue_that_takes_no_jobs_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", SimpleNamespace(SLURMCluster=Queue))
     assert "DASK_JOBQUEUE__SLURM__MEMORY" in refused("slurm")
-    monkeypatch.setattr(Jobs.__init__, "__defaults__", ("4GB",))
-    assert refused("slurm", 7) == "asked"
-    assert Jobs.asked["maximum_jobs"] == 7
+    monkeypatch.setattr(Queue.__init__, "__defaults__", ("4GB",))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert re.search("takes no jobs .* No such file.*'sbatch'", refused("slurm"))
+    (tmp_path / "sbatch").write_text("#!/bin/sh\necho invalid partition >&2\nexit 1\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    assert refused("slurm").endswith(
+        "takes no jobs of dask's configuration here: invalid partition\n"
+    )
 
 
 def test_a_worker_that_would_make_another_run_is_refused(tmp_path: Path) -> None:
@@ -182,14 +189,14 @@ def undisturbed(tmp_path: Path) -> Store:
 
 
 def killer(client: Any, store: Store, rounds: list[int], killed: list[int]) -> Callable[[], None]:
-    """Kill some workers a round, when the runs under way have a checkpoint newer than the last."""
+    """Kill some workers a round, each time that a run has got further than in the last one."""
     states = [store.folder(key_of(p.config)) / files.STATE for p in plans(store, **LONG)]
 
     def work() -> None:
         saved = dict.fromkeys(states, 0)
         for number in rounds:
             now = saved
-            while sum(now[s] > saved[s] for s in states) < 2:
+            while not any(now[s] > saved[s] for s in states):
                 time.sleep(0.01)
                 now = {s: steps_saved(s) for s in states}
             saved = now
@@ -205,13 +212,13 @@ def test_a_grid_whose_workers_are_killed_ends_with_the_same_bits(
     client: Any, undisturbed: Store, tmp_path: Path
 ) -> None:
     store, said, killed = Store(tmp_path / "runs"), [], []
-    rounds = [1, 2, 2]
+    rounds = [2, 2, 1]
     thread = threading.Thread(target=killer(client, store, rounds, killed), daemon=True)
     thread.start()
     done = execute(client, plans(store, **LONG), store, progress=False, say=said.append)
     assert not thread.is_alive()
     assert len(set(killed)) == len(killed) == sum(rounds)
-    assert int(re.search(r"(\d+) times one was begun again", said[0])[1]) >= 4
+    assert int(re.search(r"(\d+) times one was begun again", said[0])[1]) >= 2
     keys = [key_of(plan.config) for plan in plans(store, **LONG)]
     assert sorted(done) == sorted(key.trained for key in keys)
     assert sorted(map(str, keys)) == sorted(str(entry.key) for entry in store.entries())

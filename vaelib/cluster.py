@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import re
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -67,8 +68,7 @@ def _needed(module: str, package: str) -> Any:
 
 def _made(name: str, jobs: int) -> Any:
     """A cluster of one-thread workers, as a context."""
-    import dask
-
+    dask = _needed("dask", "vaelib[cluster]")
     module, kind, package = CLUSTERS[check_name(name, CLUSTERS, _WHAT)]
     make = getattr(_needed(module, package), kind)
     check_whole("jobs", jobs, 1)
@@ -84,15 +84,20 @@ def _made(name: str, jobs: int) -> Any:
 def _queued(make: Any, jobs: int) -> Any:
     """Up to `jobs` jobs in a queue, as many as there are runs; lost ones are handed in again."""
     try:
-        cluster = make(cores=1, processes=1, n_workers=1)  # the first now, to see whether it works
+        cluster = make(cores=1, processes=1)
     except ValueError as error:
         raise VaelibError(
             "say how much memory a job needs, in dask's configuration of jobqueue.slurm or as "
             "DASK_JOBQUEUE__SLURM__MEMORY=4GB; queue, account and walltime have their place there "
             "too."
         ) from error
-    except (OSError, RuntimeError) as error:
-        raise VaelibError(f"Slurm takes no job: {error}") from error
+    try:
+        command, script = ["sbatch", "--test-only"], cluster.job_script()
+        subprocess.run(command, input=script, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        cluster.close()
+        said = getattr(error, "stderr", "") or str(error)
+        raise VaelibError(f"Slurm takes no jobs of dask's configuration here: {said}") from error
     cluster.adapt(minimum_jobs=1, maximum_jobs=jobs, target_duration="1ms")
     return cluster
 
