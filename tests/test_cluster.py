@@ -24,9 +24,9 @@ from vaelib.store import Store
 from vaelib.studies import Planned, Study
 from vaelib.sweep import Unfit
 
-LABELS = ["VAE (default)", "DG-VAE(default)", "BN-VAE(1.2)", "beta-VAE(0.4)"]
+LABELS = ["VAE (default)", "DG-VAE(default)", "BN-VAE(1.2)"]
 QUICK = {"epochs": 1, "metrics": ("kl", "au")}
-LONG = {"epochs": 12, "train_size": 200, "metrics": ("kl", "au"), "device": "cpu"}
+LONG = {"epochs": 10, "train_size": 200, "metrics": ("kl", "au"), "device": "cpu"}
 
 
 def plans(store: Store, **settings: Any) -> list[Planned]:

@@ -75,7 +75,7 @@ def _made(name: str, jobs: int) -> Any:
     with dask.config.set({"distributed.scheduler.allowed-failures": DEATHS}):
         if name == "slurm":
             return _queued(make, jobs)
-        given: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": None}
+        given: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
         if name == "local":
             given |= {"n_workers": jobs, "memory_limit": None, "silence_logs": "CRITICAL"}
         return make(**given)
