@@ -137,7 +137,9 @@ def follow(runs: "Mapping[Future[str], str]", progress: bool = True) -> tuple[li
     Raises:
         VaelibError: No run can go well here; the others are not waited for.
     """
-    waiting, done, failed = dict(runs), [], []
+    done: list[str] = []
+    failed: list[str] = []
+    waiting = dict(runs)
     with tqdm(total=len(runs), unit="run", disable=not progress, dynamic_ncols=True) as bar:
         while waiting:
             ended, _ = wait(waiting, return_when=FIRST_COMPLETED)
