@@ -3,7 +3,7 @@
 #   TORCH_ARGS="..."      more arguments for the installation of torch, such as another index
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup book serve reproduce test test-fast lint types format unit smoke nbval site bench clean
+.PHONY: help setup book serve reproduce test test-fast test-slurm lint types format unit smoke nbval site bench clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -58,6 +58,12 @@ test: setup lint unit smoke nbval site  ## everything: lint, tests, notebooks, b
 
 test-fast: setup  ## the tests that take seconds
 	@$(PYTEST) -n 2 -m "not slow and not gpu" --ignore=tests/test_site.py
+
+# Needs Debian's slurm-wlm (or munge, slurmctld and slurmd) and no right beyond a user's.
+test-slurm: setup  ## run a small study through a real Slurm, on a node made for it
+	@$(BIN)/python -m pip install -q -c "$$(ls constraints/py$$($(BIN)/python -c \
+		'import sys; print("%d%d" % sys.version_info[:2])').txt)" dask-jobqueue
+	@$(PYTEST) tests/test_slurm.py -m slurm
 
 lint: setup  ## check the style
 	@echo "==> style"

@@ -9,10 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import safetensors
-from safetensors.torch import load_file
+from run_helpers import same, steps_saved
 
 from vaelib import store as files
 from vaelib.build import resolve
@@ -86,24 +84,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return get
 
 
-def same(one: Run, two: Run) -> None:
-    """Weights, history, epochs, posteriors, texts and metrics have the same bits."""
-    first, second = (load_file(run.entry.folder / files.WEIGHTS) for run in (one, two))
-    assert first.keys() == second.keys()
-    assert all((first[k] == second[k]).all() for k in first)
-    for file in (files.HISTORY, files.ARRAYS):
-        a, b = (files.read_arrays(run.entry.folder / file) for run in (one, two))
-        assert a.keys() == b.keys()
-        assert all(np.array_equal(a[k], b[k]) for k in a)
-    records = [dict(run.entry.record) for run in (one, two)]
-    for record in records:
-        record.pop("provenance")
-        record["epochs"] = [
-            {k: v for k, v in e.items() if k != "seconds"} for e in record["epochs"]
-        ]
-    assert records[0] == records[1]
-
-
 MOMENTS = [
     pytest.param("dg", "train:Training", "record_step", 23, id="dg-in the second epoch"),
     pytest.param("bn", "store:os", "replace", 9, id="bn-while a checkpoint is written"),
@@ -132,14 +112,6 @@ def test_a_killed_run_resumes_to_the_same_bits(
     left = {path.name for path in resumed.entry.folder.iterdir()}
     assert files.STATE not in left
     assert not [name for name in left if name.startswith(".")]
-
-
-def steps_saved(state: Path) -> int:
-    """Steps done according to a checkpoint, 0 where there is none yet."""
-    if not state.is_file():
-        return 0
-    with safetensors.safe_open(state, "pt") as file:
-        return json.loads(file.metadata()["progress"])["step"]
 
 
 @pytest.mark.slow

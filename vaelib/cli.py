@@ -27,7 +27,7 @@ from vaelib.literals import visible
 
 if TYPE_CHECKING:
     from vaelib.run import Run
-    from vaelib.studies import Study
+    from vaelib.studies import Planned, Study
 
 INTERRUPTED = 130
 _STUDY_OPTIONS = ("method", "data", "profile", "seed", "seeds", "labels", "store", "paper")
@@ -226,6 +226,9 @@ def study(
     jobs: Jobs = 2,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would run.")] = False,
     stale: Annotated[bool, typer.Option("--stale", help="Also make stale runs anew.")] = False,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Run on Dask: tcp://HOST:8786, local, slurm or cuda.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Run what a study, table or figure lacks; print it.
@@ -246,14 +249,30 @@ def study(
     todo, why = possible(todo, insist=data is not None)
     for left_out, reason in why.items():
         _listings.say(f"leaving out {left_out}: {reason}")
-    _listings.say(estimate(opened, todo).text(jobs))
-    if todo:
-        execute(todo, opened.store, jobs=jobs)
-        opened.refresh()
+    if todo and scheduler:
+        _run_on(scheduler, opened, todo, jobs)
+    else:
+        _listings.say(estimate(opened, todo).text(jobs))
+        if todo:
+            execute(todo, opened.store, jobs=jobs)
+    opened.refresh()
     if item and opened.item(item).get("columns"):
         _print_compared(opened, item, "json" if as_json else "text")
     else:
         print_list(_listings.coverage(opened), as_json)
+
+
+def _run_on(scheduler: str, study: "Study", todo: "list[Planned]", jobs: int) -> None:
+    """Make runs on a cluster; say before what they may cost, and after what they did."""
+    from vaelib import _listings, cluster
+    from vaelib.sweep import estimate
+
+    with cluster.connected(scheduler, jobs) as client:
+        there = cluster.slots(client)
+        _listings.say(estimate(study, todo).text(there or jobs))
+        if not there:
+            _listings.say("no worker is there yet; the runs wait for the first")
+        cluster.execute(client, todo, study.store, say=_listings.say)
 
 
 def _print_compared(study: "Study", item: str, style: str) -> None:

@@ -5,7 +5,13 @@ import os
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    CancelledError,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
@@ -57,7 +63,7 @@ def estimate(study: Study, plans: Sequence[Planned]) -> Estimate:
     return Estimate(len(plans), len(known), sum(known))
 
 
-def _work(config: Config, root: str) -> str:
+def work(config: Config, root: str) -> str:
     """Make one run in a process of its own."""
     return run_config(config, store=Store(root), fresh=True).entry.key.trained
 
@@ -79,9 +85,13 @@ def execute(
     Raises:
         VaelibError: A run failed; the others are kept, and the same call goes on from there.
     """
-    configs = {plan.config.hash: plan.config for plan in plans}
-    titles = {plan.config.hash: f"{plan.label} on {plan.data}, seed {plan.seed}" for plan in plans}
-    return execute_configs(configs, titles, store, jobs=jobs, progress=progress)
+    return execute_configs(*named(plans), store, jobs=jobs, progress=progress)
+
+
+def named(plans: Iterable[Planned]) -> tuple[dict[str, Config], dict[str, str]]:
+    """Configs and what to call them, both by the configs' hashes."""
+    about = {p.config.hash: (p.config, f"{p.label} on {p.data}, seed {p.seed}") for p in plans}
+    return {h: config for h, (config, _) in about.items()}, {h: t for h, (_, t) in about.items()}
 
 
 def execute_configs(
@@ -94,42 +104,89 @@ def execute_configs(
 ) -> list[str]:
     """The same for configs and what to call them, both by the configs' hashes; see `execute`."""
     check_whole("jobs", jobs, 1)
-    done: list[str] = []
-    failed: list[str] = []
     context = multiprocessing.get_context("spawn")
-    named = {titles[h]: config for h, config in configs.items()}
-    outlook = Outlook(named, lambda c: store.folder(key_of(c)), times_of(store), jobs)
-    bar = tqdm(total=len(configs), disable=not progress, dynamic_ncols=True, bar_format=BAR)
-    often = POLL if progress and sys.stderr.isatty() else None
-    with bar, ProcessPoolExecutor(jobs, context, follow_parent) as pool:
+    with ProcessPoolExecutor(jobs, context, follow_parent) as pool:
         root = str(store.root)
         with interrupts_held():
-            waiting = {pool.submit(_work, c, root): titles[h] for h, c in configs.items()}
+            waiting = {pool.submit(work, c, root): titles[h] for h, c in configs.items()}
         try:
-            while waiting:
-                bar.set_postfix_str(visible(outlook.text(waiting.values())))
-                ended, _ = wait(waiting, often, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    name = waiting.pop(future)
-                    outlook.ended(name)
-                    _collect(future, name, done, failed)
-                    bar.update()
+            ended = follow(waiting, outlook(configs, titles, store, jobs), progress)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             for worker in multiprocessing.active_children():
                 worker.terminate()
             raise
+    return settled(*ended)
+
+
+def outlook(
+    configs: Mapping[str, Config], titles: Mapping[str, str], store: Store, jobs: int
+) -> Outlook:
+    """What will be said of runs under way; arguments as in `execute_configs`."""
+    named = {titles[h]: config for h, config in configs.items()}
+    return Outlook(named, lambda c: store.folder(key_of(c)), times_of(store), jobs)
+
+
+def follow(
+    runs: "Mapping[Future[str], str]", ahead: Outlook, progress: bool = True
+) -> tuple[list[str], list[str]]:
+    """Wait for runs under way, whoever makes them.
+
+    Args:
+        runs: What gives the key of each run, and what to call the run.
+        ahead: What is known of the same runs; see `outlook`.
+        progress: Show a bar with the runs at work and the time left on stderr.
+
+    Returns:
+        Keys of the runs that went well, and what is to be said of the others.
+
+    Raises:
+        VaelibError: No run can go well here; the others are not waited for.
+    """
+    done: list[str] = []
+    failed: list[str] = []
+    waiting = dict(runs)
+    often = POLL if progress and sys.stderr.isatty() else None
+    bar = tqdm(total=len(runs), disable=not progress, dynamic_ncols=True, bar_format=BAR)
+    with bar:
+        while waiting:
+            bar.set_postfix_str(visible(ahead.text(waiting.values())))
+            ended, _ = wait(waiting, often, return_when=FIRST_COMPLETED)
+            for future in ended:
+                name = waiting.pop(future)
+                ahead.ended(name)
+                _collect(future, name, done, failed)
+                bar.update()
+    return done, failed
+
+
+def settled(done: list[str], failed: list[str]) -> list[str]:
+    """The first of what `follow` returns.
+
+    Raises:
+        VaelibError: A run failed.
+    """
     if failed:
         raise VaelibError(
-            f"{len(failed)} of {len(configs)} runs failed, the first: {failed[0]} "
+            f"{len(failed)} of {len(done) + len(failed)} runs failed, the first: {failed[0]} "
             "Finished runs are kept; the same command goes on from there."
         )
     return done
 
 
+class Unfit(VaelibError):
+    """Where the grid is run, no run of it can go well."""
+
+
 def _collect(future: "Future[str]", name: str, done: list[str], failed: list[str]) -> None:
     try:
         done.append(future.result())
+    except Unfit:
+        raise
+    except CancelledError as error:
+        raise Unfit(
+            "the scheduler is gone; finished runs are kept, and the same command goes on."
+        ) from error
     except VaelibError as error:
         failed.append(f"{name}: {error}")
     except BrokenProcessPool as error:

@@ -1,0 +1,37 @@
+"""Shared by the tests of runs that are killed: how far one is, and whether two are the same."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import safetensors
+from safetensors.torch import load_file
+
+from vaelib import store as files
+from vaelib.run import Run
+
+
+def same(one: Run, two: Run) -> None:
+    """Weights, history, epochs, posteriors, texts and metrics have the same bits."""
+    first, second = (load_file(run.entry.folder / files.WEIGHTS) for run in (one, two))
+    assert first.keys() == second.keys()
+    assert all((first[k] == second[k]).all() for k in first)
+    for file in (files.HISTORY, files.ARRAYS):
+        a, b = (files.read_arrays(run.entry.folder / file) for run in (one, two))
+        assert a.keys() == b.keys()
+        assert all(np.array_equal(a[k], b[k]) for k in a)
+    records = [dict(run.entry.record) for run in (one, two)]
+    for record in records:
+        record.pop("provenance")
+        record["epochs"] = [
+            {k: v for k, v in e.items() if k != "seconds"} for e in record["epochs"]
+        ]
+    assert records[0] == records[1]
+
+
+def steps_saved(state: Path) -> int:
+    """Steps done according to a checkpoint, 0 where there is none yet."""
+    if not state.is_file():
+        return 0
+    with safetensors.safe_open(state, "pt") as file:
+        return json.loads(file.metadata()["progress"])["step"]
