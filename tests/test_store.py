@@ -182,6 +182,30 @@ def test_a_file_that_is_no_record_is_named(made: Run, tmp_path: Path, content: s
             read()
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"key": "a-b-c"}, "it is that of a-b-c"),
+        ({"texts": None}, "its record has no proper 'texts'"),
+        ({"provenance": {"started": "2030"}}, "its provenance has no proper 'device'"),
+        ({"metrics": {"kl": "low"}}, "a metric is no number"),
+        ({"metrics": {"kl": 10**400}}, "a metric is no number"),
+        ({"epochs": [[1, 2], [3]]}, "an epoch is no row"),
+        ({"history": {"step": [1, 2], "loss": [1]}}, "no columns of one length"),
+        ({"history": {"step": 3}}, "no columns of one length"),
+        ({"history": "long"}, "no columns of one length"),
+    ],
+)
+def test_a_record_that_lacks_something_says_what(
+    made: Run, tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    store = commit(made, tmp_path / "results")
+    (path,) = (tmp_path / "results").glob("*.json")
+    files.write_json(path, made.entry.record | change)
+    with pytest.raises(VaelibError, match=f"is no record of a run: .*{told}; move it away"):
+        store.entries()
+
+
 def test_a_store_that_cannot_be_written_says_so(made: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", "utf-8")
     with pytest.raises(VaelibError, match="cannot write to the run store .*VAELIB_STORE"):

@@ -357,8 +357,15 @@ def _fault(record: Any, key: Key) -> str:
         for name, kind in needed.items():
             if not isinstance(inside, dict) or not isinstance(inside.get(name), kind):
                 return f"its {part} has no proper {name!r}"
-    if not all(v is None or isinstance(v, int | float) for v in record["metrics"].values()):
+    found = [v for v in record["metrics"].values() if v is not None and not isinstance(v, float)]
+    if not all(isinstance(v, int) and abs(v) < 1e300 for v in found):
         return "a metric is no number"
+    if not all(isinstance(epoch, dict) for epoch in record["epochs"]):
+        return "an epoch is no row"
+    steps = record.get("history", {})
+    columns = list(steps.values()) if isinstance(steps, dict) else [None]
+    if not all(isinstance(c, list) and len(c) == len(columns[0]) for c in columns):
+        return "its history has no columns of one length"
     return "" if record["key"] == str(key) else f"it is that of {record['key'][:80]}"
 
 
