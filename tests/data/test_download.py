@@ -84,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     with Server() as running:
-        thread = threading.Thread(target=running.serve_forever)
+        thread = threading.Thread(target=running.serve_forever, args=(0.02,))
         thread.start()
         monkeypatch.setenv("VAELIB_MIRROR", running.url)
         yield running
