@@ -101,7 +101,7 @@ def facts(root: Path) -> dict[str, Any]:
                 {k: v for k, v in e.items() if k != "seconds"} for e in record["epochs"]
             ]
             found[name] = record
-        elif path.name == "files.json":
+        elif path.name in ("files.json", "log.txt"):
             found[name] = "noted"
     return found
 

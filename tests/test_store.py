@@ -72,6 +72,7 @@ def test_what_a_finished_run_leaves(made: Run) -> None:
     assert names == {"config.json", "history.npz", "lock", "model.safetensors", record} | {
         "posterior.npz",
         "files.json",
+        "log.txt",
     }
     assert made.store.unfinished() == []
 
