@@ -25,7 +25,7 @@ from vaelib.metrics.catalogue import (
     NGRAM_SENTENCES,
     spec_of,
 )
-from vaelib.objectives import METHODS
+from vaelib.objectives.base import METHODS
 from vaelib.run import Run
 from vaelib.store import Store
 from vaelib.studies import Study, declaration, papers
