@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from vaelib import METHODS
 from vaelib.build import build, resolve
 from vaelib.config import (
     CHOICES,
@@ -20,7 +21,6 @@ from vaelib.config import (
 )
 from vaelib.errors import VaelibError
 from vaelib.literals import parse_literal
-from vaelib.objectives import METHODS
 from vaelib.published import published
 from vaelib.strategies import STRATEGIES
 from vaelib.studies import Study
@@ -430,3 +430,26 @@ def test_what_one_sentence_cannot_do_is_refused_before_any_work() -> None:
     with pytest.raises(VaelibError, match="min_batch=2"):
         resolve("bn", data="grammar", min_batch=1)
     assert resolve("dg", data="grammar", min_batch=1).min_batch == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "meant"),
+    [
+        ("iwae", "samples", "iwae_samples"),
+        ("iwae", "iw_sample", "iw_samples"),
+        ("du", "p", "keep_probability"),
+        ("mine", "decay", "mine_decay"),
+        ("vae", "sample", "iw_samples"),
+        ("dg", "batchsize", "batch_size"),
+    ],
+)
+def test_a_wrong_option_finds_those_of_the_methods_own_parts_first(
+    method: str, option: str, meant: str
+) -> None:
+    with pytest.raises(VaelibError, match=f"did you mean '{meant}'"):
+        resolve(method, data="grammar", profile="smoke", **{option: 1})
+
+
+def test_what_no_option_is_like_gets_no_hint_and_the_methods_own_options_first() -> None:
+    with pytest.raises(VaelibError, match="'ema': Known: mine_alpha, mine_width"):
+        resolve("mine", data="grammar", profile="smoke", ema=0.9)

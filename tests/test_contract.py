@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributions import Normal
 
 import vaelib
 from vaelib import METHODS, TERMS, Outputs, Term, VaelibError, _listings, recipe
-from vaelib.build import resolve
+from vaelib.build import PARTS, resolve
 from vaelib.data.pairs import halves
 from vaelib.decoders import DECODERS, LSTMDecoder, Pick
 from vaelib.decoders_image import ImageDecoder
@@ -25,6 +26,7 @@ from vaelib.testing import (
     check_decoder,
     check_encoder,
     check_method,
+    check_moves,
     check_posterior,
     check_term,
     sentences,
@@ -155,6 +157,39 @@ class IdleParameter(Nudge):
         return outputs.z.square().sum(dim=1)
 
 
+class NotANumber(Nudge):
+    def forward(self, outputs: Outputs, generator: torch.Generator) -> Tensor:
+        return super().forward(outputs, generator) * torch.nan
+
+
+class Detached(Nudge):
+    def forward(self, outputs: Outputs, generator: torch.Generator) -> Tensor:
+        return super().forward(outputs, generator).detach()
+
+
+class PlainNumber(Nudge):
+    def forward(self, outputs: Outputs, generator: torch.Generator) -> Any:
+        return 0.3
+
+
+class Positional(Nudge):
+    def __init__(self, shape: Shape, free: float = 1.0) -> None:
+        super().__init__(shape)
+
+
+class LeftBehind(Nudge):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        self.w = torch.ones(shape.latent_dim)
+
+
+class HiddenBehind(Nudge):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        self.inner = nn.Identity()
+        self.inner.kept = {"ws": [1.0, (Normal(torch.zeros(2), 1.0),)]}
+
+
 @pytest.mark.parametrize(
     ("term", "fault"),
     [
@@ -164,6 +199,12 @@ class IdleParameter(Nudge):
         (NotFinite, "not finite"),
         (NoGradient, "no gradient reaches encoder"),
         (IdleParameter, "no gradient reaches scale"),
+        (NotANumber, "a value is not finite"),
+        (Detached, "no gradient leaves it"),
+        (PlainNumber, "gives 0.3, not a tensor"),
+        (Positional, r"options as keyword-only arguments .* takes \(shape.*free: float = 1.0\)"),
+        (LeftBehind, r"`w` holds a plain tensor, .*register_buffer"),
+        (HiddenBehind, "`inner.kept` holds a plain tensor"),
     ],
 )
 def test_a_broken_term_is_caught(term: type[Term], fault: str) -> None:
@@ -184,6 +225,18 @@ class Repeating(LSTMDecoder):
         return one.repeat(len(z) // len(x))
 
 
+class Heavy(LSTMEncoder):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        self.w = torch.ones(3)
+
+
+class Fixed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = Normal(torch.zeros(4), torch.ones(4))
+
+
 class Certain(GaussianPosterior):
     def forward(self, h: Tensor) -> Any:
         return super().forward(h.detach())
@@ -196,6 +249,17 @@ def test_broken_parts_are_caught() -> None:
         check_decoder(Repeating)
     with pytest.raises(AssertionError, match="no gradient reaches the encoder"):
         check_posterior(Certain)
+    with pytest.raises(AssertionError, match="`w` holds a plain tensor"):
+        check_encoder(Heavy)
+
+
+@pytest.mark.parametrize("kind", ["encoder", "posterior", "prior", "decoder", "regulariser"])
+def test_every_registered_part_moves_to_another_device_whole(kind: str) -> None:
+    for name, part in PARTS[kind].items():
+        sizes = (8,) if kind == "posterior" else ()
+        check_moves(part(*sizes, Shape(64, 6, 8, 4)), f"{kind} {name!r}")
+    with pytest.raises(AssertionError, match="the prior: `p` holds a plain tensor"):
+        check_moves(Fixed(), "the prior")
 
 
 # ---- What a part reads --------------------------------------------------------------------------

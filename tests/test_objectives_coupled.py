@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import vaelib.twins  # noqa: F401  (registers the twins)
+from vaelib import METHODS
 from vaelib.build import Built, build, resolve
 from vaelib.config import Config
 from vaelib.data import Corpus
 from vaelib.errors import VaelibError
 from vaelib.layers import Shape
 from vaelib.model import Outputs
-from vaelib.objectives import METHODS, Objective
+from vaelib.objectives import Objective
 from vaelib.objectives.coupled import Coupled, couple
 from vaelib.testing import check_term, sentences
 from vaelib.train import fit

@@ -7,13 +7,14 @@ import torch
 from objective_helpers import seeded
 from torch import Tensor
 
+from vaelib import METHODS
 from vaelib.build import Built, build, resolve
 from vaelib.data import Corpus
 from vaelib.distributions import diagonal_normal
 from vaelib.errors import VaelibError
 from vaelib.layers import Shape
 from vaelib.model import Outputs
-from vaelib.objectives import METHODS, TERMS
+from vaelib.objectives import TERMS
 from vaelib.posteriors_du import ALPHA
 from vaelib.posteriors_flow import IAFPosterior
 from vaelib.strategies import Joint

@@ -7,11 +7,11 @@ import torch
 from objective_helpers import Posteriors, outputs_of, seeded
 from torch.distributions import kl_divergence
 
+from vaelib import METHODS
 from vaelib.distributions import diagonal_normal
 from vaelib.errors import VaelibError
 from vaelib.layers import Shape
 from vaelib.metrics import mutual_posterior_divergence
-from vaelib.objectives import METHODS
 from vaelib.objectives.mae import PosteriorDivergence, pairwise_kl
 from vaelib.testing import check_method, check_term
 

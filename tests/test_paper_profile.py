@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vaelib import METHODS
 from vaelib.backbones import BACKBONES
 from vaelib.build import Built, backbones_of, build, load_data, options_of, resolve
 from vaelib.config import Config
 from vaelib.data.corpus import padded
 from vaelib.data.datasets import DATASETS
-from vaelib.objectives import METHODS
 from vaelib.strategies import STRATEGIES, Strategy
 from vaelib.testing import sentences
 from vaelib.train import OPTIMIZERS, fit, machine

@@ -1,14 +1,18 @@
 """Names, aliases and the sentences said about unknown ones."""
 
+import subprocess
+import sys
+from typing import Any
+
 import pytest
 
+from vaelib import METHODS
 from vaelib.backbones import BACKBONES
 from vaelib.build import PARTS, backbones_of, resolve
 from vaelib.errors import VaelibError, check_name
 from vaelib.evaluate import MEASURES
 from vaelib.metrics import METRICS
-from vaelib.objectives import METHODS
-from vaelib.registry import Registry
+from vaelib.registry import Registry, _plain
 from vaelib.testing import USUAL_DATA
 
 
@@ -61,6 +65,28 @@ def test_unknown_names_get_the_nearest_one(colours: Registry[int]) -> None:
     with pytest.raises(VaelibError, match="unknown colour 'azur': did you mean 'azure'") as caught:
         colours["azur"]
     assert "Known: crimson, azure" in str(caught.value)
+
+
+def test_an_unknown_name_is_what_a_mapping_says_it_is(colours: Registry[int]) -> None:
+    assert colours.get("nope") is None
+    assert colours.get("nope", 3) == 3
+    assert colours.get("Red") == 1
+    with pytest.raises(KeyError) as caught:
+        colours["nope"]
+    assert isinstance(caught.value, VaelibError)
+    assert str(caught.value) == "unknown colour 'nope': Known: crimson, azure."
+
+
+@pytest.mark.parametrize("name", ["Crimson", "RED", "nope", "", 3, None, ["red"]])
+def test_what_is_found_is_in_it_and_nothing_else(colours: Registry[int], name: Any) -> None:
+    assert (name in colours) == (colours.get(name) is not None)
+
+
+def test_methods_are_offered_where_they_are_complete_and_nowhere_else() -> None:
+    told = "import vaelib.objectives as o; print(hasattr(o, 'METHODS')); import vaelib; "
+    told += "print(len(vaelib.METHODS))"
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", str(len(METHODS))]
 
 
 def test_a_name_like_none_other_gets_the_list_alone() -> None:
@@ -136,6 +162,45 @@ def test_a_method_is_found_by_the_name_its_paper_gives_it(name: str) -> None:
 )
 def test_case_and_joints_of_a_name_do_not_matter(name: str) -> None:
     assert METHODS.canonical(name) in METHODS
+
+
+@pytest.mark.parametrize(
+    ("heading", "name"),
+    [
+        # The headings of the protocol, and what else they call a method
+        ("VAE + linear KL annealing", "vae"),
+        ("KL annealing", "vae"),
+        ("Cyclical annealing", "cyclic"),
+        ("Free bits", "free_bits"),
+        ("Bag-of-words loss", "bow"),
+        ("Word dropout", "word_dropout"),
+        ("vMF-VAE, fixed κ", "vmf"),
+        ("vMF-VAE, learnable κ", "vmf_learned"),
+        ("MPD", "mae"),
+        ("Aggressive training", "lagging"),
+        ("Aggressive", "lagging"),
+        ("VAE-NF (planar)", "nf"),
+        ("Deterministic autoencoder", "dae"),
+        # Joints left out
+        ("SAVAE", "sa"),
+        ("DUVAE", "du"),
+        ("DU vae", "du"),
+        ("Coupled-LaggingVAE", "coupled_lagging"),
+        ("freebits", "free_bits"),
+        ("wordDropout", "word_dropout"),
+    ],
+)
+def test_headings_are_names_as_well(heading: str, name: str) -> None:
+    assert heading in METHODS
+    assert METHODS.canonical(heading) == name
+
+
+def test_no_two_methods_differ_by_joints_alone() -> None:
+    meant: dict[str, set[str]] = {}
+    for name in METHODS:
+        for known in (name, *METHODS.aliases(name)):
+            meant.setdefault(_plain(known), set()).add(name)
+    assert {plain: names for plain, names in meant.items() if len(names) > 1} == {}
 
 
 def test_a_name_that_could_be_two_is_unknown(colours: Registry[int]) -> None:

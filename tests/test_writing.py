@@ -6,7 +6,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from vaelib.distributions import rsample
 from vaelib.errors import VaelibError
+from vaelib.metrics.search import beam_search
 from vaelib.run import Run, run
 from vaelib.store import Store
 
@@ -33,7 +35,8 @@ def test_a_model_of_pairs_answers_posts(make: Make) -> None:
     posts = [cvae.example(i).split("\t")[0] for i in range(3)]
     assert cvae.generate(posts=posts) == answers  # the same codes, the same posts
     assert cvae.generate(posts=posts, seed=1) != cvae.generate(posts=posts[::-1], seed=2)
-    assert len(cvae.generate(posts=["a word that it never saw", "and"])) == 2
+    with pytest.warns(UserWarning, match="does not know word, saw,"):
+        assert len(cvae.generate(posts=["the food a word that it never saw", "and"])) == 2
     assert len(make("seq2seq", "pairs").generate(2)) == 2
 
 
@@ -100,6 +103,71 @@ def test_what_cannot_be_written_is_one_sentence(make: Make, data: str) -> None:
 
 
 @pytest.mark.parametrize("backbone", ["lstm", "gru", "cnn", "transformer"])
-def test_any_text_may_be_an_end(make: Make, backbone: str) -> None:
+def test_texts_of_known_words_are_ends(make: Make, backbone: str) -> None:
     made = make("vae", "grammar", backbone=backbone)
-    assert len(made.interpolate("the food was nosuchword", "  ", steps=2)) == 2
+    assert len(made.interpolate("the food was the", "the", steps=2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda made: made.interpolate(0, 1, steps=2.5), r"^steps=2.5: give a whole number"),
+        (lambda made: made.interpolate(0, 1, steps="3"), r"^steps='3': give a whole number"),
+        (lambda made: made.interpolate(0, 1, sample_seed="x"), r"^sample_seed='x': give a whole"),
+        (lambda made: made.generate(1, seed="x"), r"^seed='x': give a whole number"),
+        (lambda made: made.generate(1, seed=-1), r"^seed=-1: give a whole number"),
+        (lambda made: made.generate(1.5), r"^n=1.5: give a whole number"),
+        (lambda made: made.generate("3"), r"^n='3': give a whole number"),
+        (lambda made: made.generate(True), r"^n=True: give a whole number"),
+    ],
+)
+@pytest.mark.parametrize("data", ["grammar", "pairs", "digits"])
+def test_numbers_are_whole(make: Make, data: str, call: Callable[[Run], object], told: str) -> None:
+    with pytest.raises(VaelibError, match=told):
+        call(make("vae", data))
+
+
+def test_words_that_the_model_never_saw_are_named(make: Make) -> None:
+    made = make("vae", "grammar")
+    with pytest.warns(UserWarning, match="does not know asdf, qwerty, and reads <unk>"):
+        path = made.interpolate("asdf qwerty asdf the food", 0)
+    assert path == made.interpolate("<unk> <unk> <unk> the food", 0)
+    cvae = make("cvae", "pairs")
+    with pytest.warns(UserWarning, match="does not know qwerty,"):
+        cvae.interpolate(cvae.example(0).replace("\t", " qwerty\t"), 0)
+
+
+@pytest.mark.parametrize("end", ["qwerty asdf", "<pad>", "", "  "])
+def test_an_end_without_a_word_that_the_model_knows_is_refused(make: Make, end: str) -> None:
+    made, cvae = make("vae", "grammar"), make("cvae", "pairs")
+    for call in (
+        lambda: made.interpolate(end, 0),
+        lambda: made.interpolate(0, end),
+        lambda: cvae.generate(posts=[end]),
+        lambda: cvae.interpolate(f"{end}\t{end}", 0),
+    ):
+        with pytest.raises(VaelibError, match=r"no word that|a post of|post<TAB>response|of posts"):
+            call()
+    with pytest.raises(VaelibError, match=f"^{end!r} holds no word that the model knows; give"):
+        made.interpolate(end, end)
+
+
+def test_a_beam_writes_likelier_sentences(make: Make) -> None:
+    vae, cvae = make("vae", "grammar"), make("cvae", "pairs")
+    model, noise = vae.model(), torch.Generator().manual_seed(3)
+    z = rsample(model.prior(), (4,), noise)
+    found = beam_search(model.decoder, z, 5)
+    assert vae.generate(4, seed=3, beam=5) == [
+        " ".join(vae.corpus.vocabulary.decode(one)) for one in found
+    ]
+    posts = [cvae.example(i).split("\t")[0] for i in range(3)]
+    assert cvae.generate(posts=posts, beam=4) == cvae.generate(3, beam=4)
+    assert len({*make("lm", "grammar").generate(3, beam=2)}) == 1
+    for wrong, told in (
+        (lambda: vae.generate(2, beam=0), r"beam=0: give a whole number"),
+        (lambda: vae.generate(2, beam=2.5), r"beam=2.5: give a whole number"),
+        (lambda: vae.generate(2, beam=2, sample_words=True), "beam .* sample_words"),
+        (lambda: make("vae", "digits").generate(2, beam=2), "writes no text"),
+    ):
+        with pytest.raises(VaelibError, match=told):
+            wrong()

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vaelib import claims, data, distributions, metrics, objectives, published, toy
+    from vaelib.build import METHODS, TERMS
     from vaelib.config import Config
     from vaelib.errors import VaelibError
     from vaelib.model import VAE, Outputs
-    from vaelib.objectives import METHODS, TERMS, Term, recipe
+    from vaelib.objectives import Term, recipe
     from vaelib.run import Run, run
     from vaelib.store import Store
     from vaelib.studies import Study

@@ -30,7 +30,7 @@ from vaelib.metrics.catalogue import (
     NGRAM_SENTENCES,
     spec_of,
 )
-from vaelib.objectives import METHODS
+from vaelib.objectives.base import METHODS
 from vaelib.progress import unfinished
 from vaelib.run import Run
 from vaelib.store import Store

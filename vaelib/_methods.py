@@ -16,7 +16,8 @@ from vaelib.build import PARTS, backbones_of, options_of
 from vaelib.config import FIELDS
 from vaelib.data.datasets import DATASETS
 from vaelib.errors import VaelibError, check_name
-from vaelib.objectives import METHODS, Recipe
+from vaelib.objectives import Recipe
+from vaelib.objectives.base import METHODS
 from vaelib.posteriors_flow import PlanarPosterior
 
 _ENTRY = re.compile(r"@\w+\{([^,\s]+),\s*author\s*=\s*\{([^,}]+)[^@]*?\byear\s*=\s*\{(\d{4})\}")

@@ -38,7 +38,8 @@ from vaelib.errors import VaelibError, check_name
 from vaelib.fits import Misfit, backbone_of, check_fit, check_given, rehearse
 from vaelib.layers import Completed, OwnStart, Shape, make_generator, uniform_init_
 from vaelib.model import VAE
-from vaelib.objectives import METHODS, TERMS, Objective, Recipe, Term
+from vaelib.objectives import TERMS, Objective, Recipe, Term
+from vaelib.objectives.base import METHODS
 from vaelib.posteriors import POSTERIORS
 from vaelib.priors import PRIORS
 from vaelib.schedules import SCHEDULES, Schedule
@@ -106,8 +107,9 @@ def resolve(
     known = _known_options(fields)
     if "options" in overrides:
         raise VaelibError("give the options of parts by their own names, not as options=...")
+    likely = [k for part in parts(fields) if part not in parts(base) for k in options_of(part)]
     for name in overrides:
-        check_name(name, [*FIELDS, *known], f"option of {method!r}")
+        check_name(name, [*FIELDS, *known], f"option of {method!r}", first=likely)
     for name in entry.options:
         if name not in known:
             raise VaelibError(

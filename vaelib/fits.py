@@ -21,7 +21,8 @@ from vaelib.errors import VaelibError
 from vaelib.metrics.information import mutual_information_from
 from vaelib.model import Outputs
 from vaelib.noise import has_density
-from vaelib.objectives import METHODS, Recipe, Term
+from vaelib.objectives import Recipe, Term
+from vaelib.objectives.base import METHODS
 from vaelib.registry import Registry
 from vaelib.strategies import STRATEGIES
 from vaelib.strategies_pretrained import FIRST

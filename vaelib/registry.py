@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
 
-from vaelib.errors import VaelibError, check_name
+from vaelib.errors import UnknownName, VaelibError, check_name
 
 T = TypeVar("T")
 
 
-_PLAIN = str.maketrans({"-": "_", "–": "_", " ": "_", "β": "beta", "δ": "delta"})
+_PLAIN = dict.fromkeys(map(ord, " _-–,()")) | str.maketrans(
+    {"β": "beta", "δ": "delta", "κ": "kappa"}
+)
 
 
 def _plain(name: str) -> str:
@@ -53,21 +55,19 @@ class Registry(Mapping[str, T], Generic[T]):
     def canonical(self, name: str) -> str:
         """The registered name behind `name`, which may be an alias.
 
-        Where nothing goes by that very name, case does not matter, nor whether parts of it are
-        joined by "-", "_" or a blank, if only one entry can be meant.
+        Where nothing goes by that very name, case does not matter, nor whether and how parts of it
+        are joined ("-", "_", a blank), if only one entry can be meant.
 
         Raises:
-            VaelibError: Nothing goes by that name.
+            UnknownName: Nothing goes by that name.
         """
-        if isinstance(name, str) and name in self._aliases:
-            return self._aliases[name]
-        if isinstance(name, str) and name not in self._entries:
-            everyone = {known: known for known in self._entries} | self._aliases
-            meant = {to for known, to in everyone.items() if _plain(known) == _plain(name)}
-            if len(meant) == 1:
-                return meant.pop()
-        check_name(name, self._entries, self.what, also=self._aliases)
-        return name
+        everyone = {known: known for known in self._entries} | self._aliases
+        if isinstance(name, str):
+            plain = {to for known, to in everyone.items() if _plain(known) == _plain(name)}
+            if name in everyone or len(plain) == 1:
+                return everyone.get(name) or plain.pop()
+        near = {_plain(known): to for known, to in everyone.items()}
+        return check_name(name, self._entries, self.what, also=self._aliases | near)
 
     def aliases(self, name: str) -> tuple[str, ...]:
         """All aliases of a registered name."""
@@ -77,7 +77,10 @@ class Registry(Mapping[str, T], Generic[T]):
         return self._entries[self.canonical(name)]
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries or name in self._aliases
+        try:
+            return bool(self.canonical(name))  # type: ignore[arg-type]
+        except UnknownName:
+            return False
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)

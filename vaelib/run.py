@@ -174,6 +174,7 @@ class Run:
         *,
         posts: Sequence[str] | None = None,
         sample_words: bool | None = None,
+        beam: int | None = None,
     ) -> list[str]:
         """Texts written for codes of the prior; an image is its P pixels 0 and 1, line by line.
 
@@ -183,12 +184,14 @@ class Run:
             posts: Of pairs, posts of your own in place of n; each gets a response.
             sample_words: Draw every word or pixel instead of taking the likeliest; None does so
                 only for a language model, which has no codes to make its sentences differ.
+            beam: Of text, search for likelier sentences among so many at each step.
 
         Raises:
             VaelibError: n or the posts do not fit the data, or only the record is here.
         """
-        noise = torch.Generator().manual_seed(seed)
-        return writing.generate(self.model(), self.corpus, n, posts, sample_words, noise)
+        return writing.generate(
+            self.model(), self.corpus, n, posts, seed=seed, sample_words=sample_words, beam=beam
+        )
 
     def interpolate(
         self, a: str | int, b: str | int, steps: int = 6, sample_seed: int | None = None
@@ -204,8 +207,7 @@ class Run:
         Raises:
             VaelibError: An end is no such text or number, or the model has no codes.
         """
-        noise = None if sample_seed is None else torch.Generator().manual_seed(sample_seed)
-        return writing.interpolate(self.model(), self.corpus, (a, b), steps, noise)
+        return writing.interpolate(self.model(), self.corpus, (a, b), steps, sample_seed)
 
 
 def run(

@@ -250,7 +250,7 @@ def twice_differentiable(wanted: bool = True) -> Iterator[None]:
 
 recipe(
     "sa",
-    aliases=("SA-VAE", "sa_vae"),
+    aliases=("SA-VAE",),
     title="SA-VAE",
     paper="Kim et al. 2018",
     equation="Kim et al. 2018, Algorithm 1",
@@ -353,7 +353,7 @@ class Aggressive(Joint):
 
 recipe(
     "lagging",
-    aliases=("LaggingVAE", "Agg-VAE", "Lagging-VAE"),
+    aliases=("Lagging-VAE", "Agg-VAE", "Aggressive", "Aggressive training"),
     title="Lagging-VAE",
     paper="He et al. 2019",
     equation="He et al. 2019, Algorithm 1",

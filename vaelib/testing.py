@@ -9,7 +9,7 @@ A part of your own passes when these raise nothing, e.g. in your tests:
 import contextlib
 import inspect
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from vaelib.fits import reads_of
 from vaelib.flows import FlowNormal
 from vaelib.layers import Shape, make_generator, uniform_init_
 from vaelib.model import VAE, Outputs
-from vaelib.objectives import METHODS, TERMS, Term
+from vaelib.objectives import TERMS, Term
+from vaelib.objectives.base import METHODS
 from vaelib.posteriors import POSTERIORS
 from vaelib.priors import PRIORS
 from vaelib.run import run_config
@@ -51,9 +52,8 @@ def _require(condition: bool, sentence: str) -> None:
 
 def sentences(size: int = SIZE, length: int = LENGTH, vocab_size: int = 12) -> Tensor:
     """Random sentences `[size, length]` with both markers, always the same ones."""
-    words = torch.randint(
-        4, vocab_size, (size, length), generator=make_generator(0, "testing/words")
-    )
+    noise = make_generator(0, "testing/words")
+    words = torch.randint(4, vocab_size, (size, length), generator=noise)
     words[:, 0], words[:, -1] = 1, 2
     return words
 
@@ -72,27 +72,56 @@ def shape_for(x: Tensor) -> Shape:
     return replace(SHAPE, vocab_size=x.shape[1]) if x.is_floating_point() else SHAPE
 
 
-def _gradients_reach(parameters: Iterable[tuple[str, nn.Parameter]], what: str) -> None:
+def _gradients_reach(value: Tensor, what: str, *modules: nn.Module) -> None:
     """Every parameter that is not frozen has a finite gradient that is not all zero."""
-    for name, parameter in parameters:
-        if not parameter.requires_grad:
-            continue
-        if parameter.grad is None:
-            raise AssertionError(f"{what}: no gradient reaches {name}")
-        finite = torch.isfinite(parameter.grad).all()
-        _require(bool(finite), f"{what}: the gradient of {name} is not finite")
-        _require(bool(parameter.grad.any()), f"{what}: the gradient of {name} is zero everywhere")
+    _require(value.requires_grad, f"{what}: no gradient leaves it, as of a detached tensor")
+    value.backward()
+    every = (pair for module in modules for pair in module.named_parameters())
+    for name, parameter in (pair for pair in every if pair[1].requires_grad):
+        _require(parameter.grad is not None, f"{what}: no gradient reaches {name}")
+        grad = torch.as_tensor(parameter.grad)
+        _require(bool(grad.isfinite().all()), f"{what}: the gradient of {name} is not finite")
+        _require(bool(grad.any()), f"{what}: the gradient of {name} is zero everywhere")
 
 
 def _twice(call: Callable[[torch.Generator], Tensor], what: str) -> Tensor:
     """Call twice with the same seed; the values agree and torch's global state is left alone."""
     before = torch.get_rng_state()
-    first, second = (call(torch.Generator().manual_seed(7)) for _ in range(2))
-    _require(torch.equal(first, second), f"{what}: the same generator gives different values")
-    _require(bool(torch.isfinite(first).all()), f"{what}: a value is not finite")
+    both = [call(torch.Generator().manual_seed(7)) for _ in range(2)]
+    for value in both:
+        _require(isinstance(value, Tensor), f"{what}: it gives {value!r}, not a tensor")
+        _require(bool(torch.isfinite(value).all()), f"{what}: a value is not finite")
+    _require(torch.equal(*both), f"{what}: the same generator gives different values")
     untouched = torch.equal(before, torch.get_rng_state())
     _require(untouched, f"{what}: it draws from torch's global generator, not from its own")
-    return first
+    return both[0]
+
+
+def check_moves(part: nn.Module, what: str) -> None:
+    """Check, without another device, that a part or model moves to one whole.
+
+    Raises:
+        AssertionError: A plain tensor is among its attributes, in a list, dict or distribution too.
+    """
+    own = {id(parameter) for parameter in part.parameters()}  # these move in place
+    for path, module in part.named_modules():
+        for name, value in vars(module).items():
+            at = f"{path}.{name}".lstrip(".")
+            _require(
+                name == "_buffers" or all(id(held) in own for held in _tensors(value)),
+                f"{what}: `{at}` holds a plain tensor, which stays behind when the part moves to "
+                "another device; make it a buffer (`register_buffer`) or a parameter",
+            )
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in a value, however deep; modules are not entered."""
+    inside = vars(value) if isinstance(value, Distribution) else value
+    inside = inside.values() if isinstance(inside, Mapping) else inside
+    if isinstance(value, Tensor):
+        yield value
+    elif inside is not value or isinstance(value, list | tuple | set):
+        yield from (tensor for one in inside for tensor in _tensors(one))
 
 
 _TINY = {  # the parts that a term is checked with, by what it reads
@@ -127,7 +156,7 @@ def _make(part: Callable[..., Any], what: str, *sizes: Any, **options: Any) -> A
     """Call a part's constructor as `vaelib.build.build` does."""
     signature = inspect.signature(part)
     places = [p for p in signature.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-    fault = "" if len(places) >= len(sizes) else f"this one takes {signature}"
+    fault = "" if len(places) == len(sizes) else f"this one takes {signature}"
     try:
         signature.bind(*sizes, **options)
     except TypeError as error:
@@ -138,7 +167,9 @@ def _make(part: Callable[..., Any], what: str, *sizes: Any, **options: Any) -> A
             f"{what}: the constructor must take {asked}, and options as keyword-only arguments "
             f"with defaults; {fault}"
         )
-    return part(*sizes, **options)
+    made = part(*sizes, **options)
+    check_moves(made, what)
+    return made
 
 
 @contextlib.contextmanager
@@ -173,20 +204,15 @@ def check_term(name_or_class: str | type[Term], **options: Any) -> None:
     x = examples(reads)
     model, term = _tiny_model(reads, lambda shape: _make(part, what, shape, **options))
 
-    def value(generator: torch.Generator) -> Tensor:
-        return term(model(x, generator), generator)
-
     _require(term.scope in ("example", "batch"), f"{what}: scope is {term.scope!r}")
     for mode in (False, True):
         model.train(mode)
         term.train(mode)
-        penalty = _twice(value, what)
+        penalty = _twice(lambda noise: term(model(x, noise), noise), what)
         wanted = (SIZE,) if term.scope == "example" else ()
         _require(penalty.shape == wanted, f"{what}: shape {tuple(penalty.shape)}, not {wanted}")
-    penalty.sum().backward()
     inference = nn.ModuleDict({"encoder": model.encoder, "posterior": model.posterior})
-    _gradients_reach(inference.named_parameters(), what)
-    _gradients_reach(term.named_parameters(), what)
+    _gradients_reach(penalty.sum(), what, inference, term)
 
 
 def check_posterior(name_or_class: str | type[nn.Module], **options: Any) -> None:
@@ -213,8 +239,8 @@ def check_posterior(name_or_class: str | type[nn.Module], **options: Any) -> Non
     _require(q.log_prob(z).shape == (3, SIZE), f"{what}: log_prob has a wrong shape")
     rate = kl_divergence(q, p)
     _require(rate.shape == (SIZE,) and _may_be_kl(rate, q), f"{what}: KL is {rate}")
-    rsample(q, (), noise).square().mul(torch.arange(SHAPE.latent_dim)).sum().backward()
-    _gradients_reach(posterior.named_parameters(), what)
+    far = rsample(q, (), noise).square() * torch.arange(SHAPE.latent_dim)
+    _gradients_reach(far.sum(), what, posterior)
     _require(h.grad is not None and bool(h.grad.any()), f"{what}: no gradient reaches the encoder")
     alone = posterior.eval()(h[:1]).mode
     _require(bool(torch.isfinite(alone).all()), f"{what}: a single example gives {alone}")
@@ -254,8 +280,7 @@ def check_encoder(
     _require(h.shape == wanted, f"{what}: shape {tuple(h.shape)}, not {wanted}")
     alone = encoder(x[:1])
     _require(torch.allclose(alone, h[:1], atol=1e-6), f"{what}: the other examples change h")
-    h.square().sum().add(h.sum()).backward()
-    _gradients_reach(encoder.named_parameters(), what)
+    _gradients_reach(h.square().sum() + h.sum(), what, encoder)
 
 
 def check_decoder(
@@ -287,8 +312,7 @@ def check_decoder(
     second = decoder(x, z[len(x) :])
     same = torch.allclose(second, log_px[len(x) :], atol=1e-4)
     _require(same, f"{what}: k codes an example are not read as k copies of the batch")
-    log_px.sum().backward()
-    _gradients_reach(decoder.named_parameters(), what)
+    _gradients_reach(log_px.sum(), what, decoder)
     _require(z.grad is not None and bool(z.grad.any()), f"{what}: no gradient reaches z")
 
 
@@ -308,6 +332,7 @@ def check_method(name: str, **overrides: Any) -> None:
     config = resolve(name, **({"data": usual_data(name)} | QUICK | overrides))
     corpus = load_data(config)
     built = build(config, len(corpus.vocabulary))
+    check_moves(nn.ModuleDict({"model": built.model, "objective": built.objective}), name)
     first = corpus.train.gather(corpus.train.buckets(SIZE)[-1])
     _check_step(name, built, corpus.train.draw(first, make_generator(0, "testing/draw")))
     batches = [corpus.valid.gather(i) for i in corpus.valid.buckets(config.batch_size)]
@@ -343,9 +368,7 @@ def _check_step(name: str, built: Built, x: Tensor) -> None:
     _require(_may_be_kl(outputs.rate, outputs.q), f"{name}: a rate is negative")
     loss, parts = built.objective.train()(outputs, 1.0, generator)
     _require(all(v.shape == () for v in parts.values()), f"{name}: a part is not a scalar")
-    loss.backward()
-    _gradients_reach(built.model.named_parameters(), name)
-    _gradients_reach(built.objective.named_parameters(), name)
+    _gradients_reach(loss, name, built.model, built.objective)
 
 
 class _Interrupt(Exception):
@@ -372,7 +395,6 @@ def _interrupted(config: Config, corpus: Corpus, place: Path) -> Training:
 
 def _same(one: Training, other: Training, what: str) -> None:
     """Both trainings ended with the same bits."""
-    pairs = zip(one.best.items(), other.best.values(), strict=True)
-    for (name, a), b in pairs:
+    for (name, a), b in zip(one.best.items(), other.best.values(), strict=True):
         _require(torch.equal(a, b), f"{what}: {name} differs")
     _require((one.history == other.history).all(), f"{what}: the histories differ")

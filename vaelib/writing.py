@@ -4,18 +4,22 @@ An example is a text as well: a sentence, words separated by spaces; a pair as i
 `post<TAB>response`; an image as its pixels 0 and 1, line by line from the top left.
 """
 
+import warnings
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from vaelib.config import check_whole
 from vaelib.data import Corpus
-from vaelib.data.corpus import padded
+from vaelib.data.corpus import SPECIALS, UNK, padded
 from vaelib.data.pairs import PairSplit, halves, read_pairs
 from vaelib.decoders_limited import PriorPosterior
 from vaelib.distributions import rsample
 from vaelib.errors import VaelibError
+from vaelib.metrics.search import beam_search
 from vaelib.model import VAE
 
 _LONGEST = 2000  # words of an example of one's own
@@ -27,10 +31,16 @@ def generate(
     corpus: Corpus,
     n: int | None,
     posts: Sequence[str] | None,
+    *,
+    seed: int,
     sample_words: bool | None,
-    generator: torch.Generator,
+    beam: int | None,
 ) -> list[str]:
     """Texts from codes of the prior; see `vaelib.run.Run.generate`."""
+    for name, value in {"n": n, "beam": beam}.items():
+        if value is not None:
+            check_whole(name, value, 1)
+    generator = _seeded("seed", seed)
     x = None
     if corpus.holds == "pairs":
         x = _first(corpus, n) if posts is None else _posts(corpus, posts)
@@ -39,10 +49,21 @@ def generate(
         raise VaelibError(f"posts are what models of pairs answer: {told}.")
     if x is None and n is None:
         raise VaelibError("generate how many? Give n, 1 or more.")
+    count = int(n or 0) if x is None else len(x)
+    if beam is not None:
+        if sample_words:
+            raise VaelibError("a beam searches and sample_words=True draws: give one of the two.")
+        decoder: Any = model.decoder  # refused where it writes no text
+        return _texts(
+            corpus, beam_search(decoder, rsample(model.prior(), (count,), generator), beam, x=x)
+        )
     if sample_words is None:  # without a code the likeliest words are the same ones every time
         sample_words = x is None and not has_codes(model)
-    count = n if x is None else len(x)
-    return _texts(corpus, model.generate(int(count or 0), generator, sample_words, x))
+    return _texts(corpus, model.generate(count, generator, sample_words, x))
+
+
+def _seeded(name: str, seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(check_whole(name, seed, 0))
 
 
 def interpolate(
@@ -50,9 +71,11 @@ def interpolate(
     corpus: Corpus,
     ends: tuple[Example, Example],
     steps: int,
-    generator: torch.Generator | None,
+    sample_seed: int | None,
 ) -> list[str]:
     """Texts on the line between the codes of two examples; see `vaelib.run.Run.interpolate`."""
+    check_whole("steps", steps, 1)
+    generator = None if sample_seed is None else _seeded("sample_seed", sample_seed)
     if not has_codes(model):
         raise VaelibError(
             "this model has no codes, so there is nothing to walk between; take a run of a method "
@@ -97,11 +120,31 @@ def read(corpus: Corpus, example: Example) -> Tensor:
 
 
 def _sentence(corpus: Corpus, text: str) -> Tensor:
-    return torch.tensor([corpus.vocabulary.encode(text.split(), markers=True)])
+    return torch.tensor([corpus.vocabulary.encode(_words(corpus, text), markers=True)])
+
+
+def _words(corpus: Corpus, text: str) -> list[str]:
+    """The words of a text; a warning names those that the model never saw.
+
+    Raises:
+        VaelibError: It never saw any of them, or there are none.
+    """
+    words = text.split()
+    new = [w for w in dict.fromkeys(words) if w not in corpus.vocabulary and w != SPECIALS[UNK]]
+    if not {*words} - {*new}:
+        raise VaelibError(
+            f"{text!r} holds no word that the model knows; give words of {corpus.title}, as "
+            "`example` shows them."
+        )
+    if new:
+        told = f"the model does not know {', '.join(new)}, and reads {SPECIALS[UNK]} instead"
+        warnings.warn(told, stacklevel=2)
+    return words
 
 
 def _pair(corpus: Corpus, text: str) -> Tensor:
     pair = read_pairs(text.encode(), f"the example {text!r}", _LONGEST)
+    _words(corpus, text)
     return PairSplit.from_texts(pair, corpus.vocabulary).gather(torch.tensor([0]))
 
 

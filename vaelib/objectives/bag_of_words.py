@@ -58,7 +58,7 @@ class BagOfWords(Term):
 
 recipe(
     "bow",
-    aliases=("bow-VAE",),
+    aliases=("bow-VAE", "Bag-of-words loss"),
     title="bow-VAE",
     paper="Zhao et al. 2017",
     equation="DG-VAE Section 4.1",

@@ -16,7 +16,7 @@ recipe(
 )
 recipe(
     "dae",
-    aliases=("DAE",),
+    aliases=("DAE", "Deterministic autoencoder"),
     title="DAE",
     paper="Wu et al. 2020",
     equation="Coupled-VAE Section 2.2",

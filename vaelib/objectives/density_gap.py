@@ -180,7 +180,7 @@ def _joint_gap(z: Tensor, q: Distribution, p: Distribution, size: int) -> Tensor
 
 recipe(
     "dg",
-    aliases=("DG-VAE", "dg_vae"),
+    aliases=("DG-VAE",),
     title="DG-VAE",
     paper="Zhang et al. 2022",
     equation="Eq. 11",

@@ -6,7 +6,7 @@ PAPER = "Shen et al. 2021"
 
 recipe(
     "du",
-    aliases=("DU-VAE", "du_vae"),
+    aliases=("DU-VAE",),
     title="DU-VAE",
     paper=PAPER,
     equation="DU-VAE Eqs. 6 and 9, Algorithm 1",
@@ -28,7 +28,7 @@ recipe(
 )
 recipe(
     "nf",
-    aliases=("VAE-NF", "vae_nf"),
+    aliases=("VAE-NF", "VAE-NF (planar)"),
     title="VAE-NF",
     paper="Rezende & Mohamed 2015; Wu et al. 2020",
     equation="Coupled-VAE Section 5.2",

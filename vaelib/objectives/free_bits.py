@@ -91,7 +91,7 @@ def _per_dimension(q: Distribution, p: Distribution) -> Tensor:
 
 recipe(
     "free_bits",
-    aliases=("FB-VAE", "fb", "FB"),
+    aliases=("FB-VAE", "FB"),
     title="FB-VAE",
     paper="Kingma et al. 2016; Li et al. 2019",
     equation="DG-VAE Section 4.1; masks of the repository (T3)",

@@ -68,7 +68,7 @@ class MultiScaleMMD(MMD):
 
 recipe(
     "info",
-    aliases=("InfoVAE", "info_vae"),
+    aliases=("InfoVAE",),
     title="InfoVAE",
     paper="Zhao et al. 2019",
     equation="VAE-MINE Section 5.2",

@@ -76,7 +76,7 @@ class DualKL(Term):
 
 recipe(
     "ivae",
-    aliases=("iVAE_MI", "ivae_mi"),
+    aliases=("iVAE_MI",),
     title="iVAE-MI",
     paper="Fang et al. 2019",
     equation="Fang et al. 2019, Section 3.2",

@@ -26,7 +26,7 @@ class KL(Term):
 
 recipe(
     "vae",
-    aliases=("VAE", "VAE (default)"),
+    aliases=("VAE", "VAE (default)", "KL annealing", "VAE + linear KL annealing"),
     title="VAE",
     paper="Kingma & Welling 2014; Bowman et al. 2016",
     equation="DG-VAE Eq. 1",
@@ -45,7 +45,7 @@ recipe(
 )
 recipe(
     "beta",
-    aliases=("beta-VAE", "β-VAE", "beta_vae"),
+    aliases=("beta-VAE", "β-VAE"),
     title="beta-VAE",
     paper="Higgins et al. 2017",
     equation="DG-VAE Section 4.1",
@@ -55,7 +55,7 @@ recipe(
 )
 recipe(
     "cyclic",
-    aliases=("cyclic-VAE",),
+    aliases=("cyclic-VAE", "Cyclical annealing"),
     title="cyclic-VAE",
     paper="Fu et al. 2019",
     equation="DG-VAE Section 4.1 (T8)",
@@ -107,7 +107,7 @@ recipe(
 )
 recipe(
     "bn",
-    aliases=("BN-VAE", "bn_vae"),
+    aliases=("BN-VAE",),
     title="BN-VAE",
     paper="Zhu et al. 2020",
     equation="DG-VAE Section 4.1",
@@ -117,7 +117,7 @@ recipe(
 )
 recipe(
     "delta",
-    aliases=("delta-VAE", "δ-VAE", "delta_vae"),
+    aliases=("delta-VAE", "δ-VAE"),
     title="delta-VAE",
     paper="Razavi et al. 2019",
     equation="DG-VAE Section 4.1",
@@ -127,7 +127,7 @@ recipe(
 )
 recipe(
     "vmf",
-    aliases=("vMF-VAE",),
+    aliases=("vMF-VAE", "vMF-VAE (fixed kappa)"),
     title="vMF-VAE",
     paper="Davidson et al. 2018; Xu & Durrett 2018",
     equation="DG-VAE Section 3",

@@ -117,7 +117,7 @@ def other(size: int, generator: torch.Generator) -> Tensor:
 
 recipe(
     "mine",
-    aliases=("VAE-MINE", "vae_mine"),
+    aliases=("VAE-MINE",),
     title="VAE-MINE",
     paper="Qian & Cheung 2019",
     equation="VAE-MINE Eqs. 10-17",
