@@ -1,5 +1,6 @@
 """Shared by all tests: one thread, a store of its own, and the small corpus most of them use."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,14 @@ from vaelib.config import Config
 from vaelib.data import Corpus
 from vaelib.layers import Shape
 from vaelib.plots.style import Picture
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C: who started the tests may ignore it, and commands they start would inherit that.
+
+    A shell does so with what it puts into the background.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
