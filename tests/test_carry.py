@@ -90,7 +90,7 @@ def test_on_another_processor_both_codes_are_heard(folder: Path, tmp_path: Path)
         carry(folder, witnesses, before="HEAD", jobs=1, progress=False)
     # As if the commit had been of the older code: its fact lies where that code would put it.
     today = run_config(config, store=witnesses).entry
-    write_json(witnesses.record_path(Key.parse(path.stem)), today.record)
+    write_json(witnesses.record_path(Key.parse(path.stem)), today.record | {"key": path.stem})
     done = carry(folder, witnesses, before="HEAD", jobs=1, progress=False)
     assert (done.records, done.differing) == (1, ())
     made = read_json(path.with_name(f"{key_of(config)}.json"))
