@@ -107,9 +107,9 @@ def execute_configs(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, context, follow_parent) as pool:
         root = str(store.root)
-        with interrupts_held():
-            waiting = {pool.submit(work, c, root): titles[h] for h, c in configs.items()}
         try:
+            with interrupts_held():
+                waiting = {pool.submit(work, c, root): titles[h] for h, c in configs.items()}
             ended = follow(waiting, outlook(configs, titles, store, jobs), progress)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -103,6 +103,10 @@ def mutual_information(
     estimators must not be compared. The cost is O(samples N^2 D) for the two over all N; memory
     stays at a few megabytes (`skip_self`: one batch squared).
 
+    Distances are expanded into products, in double precision. Posteriors nearly without variance,
+    below exp(-30) of the squared spread of the means, need more digits than that has, and the
+    result is then wrong: widen them first, as `vaelib.diagnose` does.
+
     Args:
         mu: Means `[N, D]`.
         logvar: Log variances `[N, D]`.
