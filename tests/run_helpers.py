@@ -1,9 +1,10 @@
-"""Shared by the tests of runs that are killed: how far one is, and whether two are the same."""
+"""Shared by tests of runs that are killed: how far one is, whether two are the same, who works."""
 
 import json
 from pathlib import Path
 
 import numpy as np
+import psutil
 import safetensors
 from safetensors.torch import load_file
 
@@ -35,3 +36,14 @@ def steps_saved(state: Path) -> int:
         return 0
     with safetensors.safe_open(state, "pt") as file:
         return json.loads(file.metadata()["progress"])["step"]
+
+
+def children() -> dict[psutil.Process, str]:
+    """The processes that this one has started, and theirs; "" for one that has just ended."""
+    found = {}
+    for process in psutil.Process().children(recursive=True):
+        try:
+            found[process] = " ".join(process.cmdline())
+        except psutil.Error:
+            found[process] = ""
+    return found

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
-from run_helpers import same, steps_saved
+from run_helpers import children, same, steps_saved
 
 from vaelib import cluster, sweep
 from vaelib import store as files
@@ -33,19 +33,18 @@ def plans(store: Store, **settings: Any) -> list[Planned]:
     return Study("dg_vae", "smoke", labels=LABELS, seeds=[0], store=store, **settings).planned()
 
 
-def children() -> set[psutil.Process]:
+def workers() -> set[psutil.Process]:
     """Processes of this one, but for the tracker that multiprocessing keeps to the end."""
-    found = psutil.Process().children(recursive=True)
-    return {p for p in found if "resource_tracker" not in " ".join(p.cmdline())}
+    return {p for p, command in children().items() if "resource_tracker" not in command}
 
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[Any]:
     """Two worker processes; none is left when they are done."""
-    before = children()
+    before = workers()
     with connected("local", 2) as client:
         yield client
-    assert psutil.wait_procs(children() - before, timeout=10)[1] == []
+    assert psutil.wait_procs(workers() - before, timeout=10)[1] == []
 
 
 # ---------------------------------------------------------------- what is refused

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from run_helpers import children
 
 from vaelib._workers import interrupts_held
 from vaelib.build import resolve
@@ -159,8 +160,13 @@ def interrupted(store: Path, ready: Callable[[], bool], *command: str) -> tuple[
         env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     until = time.monotonic() + 120
-    while not ready() and process.poll() is None and time.monotonic() < until:
-        time.sleep(0.05)
+    try:
+        while not ready() and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+    except BaseException:
+        process.kill()
+        process.communicate()
+        raise
     others = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)
     said = process.communicate(timeout=60)[1]
@@ -192,8 +198,7 @@ def test_ctrl_c_stops_a_study_and_its_workers(tmp_path: Path, begun: int) -> Non
     def ready() -> bool:
         if begun:
             return len(list(tmp_path.glob(f"*/{LOG}"))) == begun
-        mine = psutil.Process().children(recursive=True)
-        return any("spawn_main" in " ".join(p.cmdline()) for p in mine if p.is_running())
+        return any("spawn_main" in command for command in children().values())
 
     command = ("study", "dg_vae/table2", *LONG)
     code, said = interrupted(tmp_path, ready, *command)

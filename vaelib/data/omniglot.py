@@ -1,6 +1,8 @@
 """OMNIGLOT in 28 by 28 pixels: Burda's file, and a stand-in for where it cannot be had."""
 
 import io
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,14 @@ VALID_SIZE = 2000
 SPLIT_SEED = 0
 STANDIN_FILE = "omniglot_28_approx.npz"
 _MAT_FIELDS = ("data", "target", "targetchar", "testdata", "testtarget", "testtargetchar")
+# scipy's reader crashes on some damaged files, and would take this process along.
+_READ_MAT = """
+import io, sys
+import numpy as np
+from scipy.io import loadmat
+held = loadmat(io.BytesIO(sys.stdin.buffer.read()), variable_names=sys.argv[1:])
+np.savez(sys.stdout.buffer, **{name: held[name] for name in sys.argv[1:]})
+"""
 _STANDIN_FIELDS = (
     "images",
     "alphabet",
@@ -185,10 +195,8 @@ def read_chardata(content: bytes, where: str) -> tuple[Drawings, int]:
     Raises:
         VaelibError: The file is not that file.
     """
-    from scipy.io import loadmat
-
     try:
-        mat = loadmat(io.BytesIO(content), variable_names=_MAT_FIELDS)
+        mat = _read_mat(content)
         pixels = [_from_columns(mat[name]) for name in ("data", "testdata")]
         alphabet = [np.asarray(mat[name]).argmax(axis=0) for name in ("target", "testtarget")]
         number = [np.asarray(mat[name]).ravel() for name in ("targetchar", "testtargetchar")]
@@ -199,6 +207,18 @@ def read_chardata(content: bytes, where: str) -> tuple[Drawings, int]:
     character = np.unique(key, return_inverse=True)[1]
     names = tuple(f"alphabet {n}" for n in range(1, ALPHABETS + 1))
     return _checked(where, *everything, character, names), len(pixels[0])
+
+
+def _read_mat(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays of a MATLAB file, read in a process of its own."""
+    command = [sys.executable, "-c", _READ_MAT, *_MAT_FIELDS]
+    done = subprocess.run(command, check=False, input=content, capture_output=True)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        crashed = done.returncode < 0 or not said
+        raise ValueError("it is so damaged that its reader crashes" if crashed else said[-1])
+    with np.load(io.BytesIO(done.stdout), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in _MAT_FIELDS}
 
 
 def _from_columns(data: Any) -> np.ndarray:
