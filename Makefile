@@ -95,7 +95,8 @@ site: setup
 	@VAELIB_SITE=$(SMOKE)/html $(PYTEST) tests/test_site.py --junitxml=$(REPORTS)/site.xml
 
 bench: setup  ## time every fast path beside its plain version
-	@$(BIN)/python -m pytest bench/bench_*.py -q --benchmark-columns=median,iqr,rounds
+	@$(BIN)/python -m pytest bench/bench_*.py -q \
+		--benchmark-columns=median,iqr,rounds --ratios $(or $(RATIOS),_build/ratios.json)
 
 clean:  ## remove what is built (not .venv, runs/ and reproduced/)
 	rm -rf _build .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pack_padded_sequence
 
 from vaelib.model import VAE
 
@@ -139,6 +140,20 @@ def lstm_log_likelihood(decoder: Any, x: Tensor, z: Tensor) -> Tensor:
     return -F.cross_entropy(scores.transpose(1, 2), x[:, 1:], reduction="none").sum(1)
 
 
+def greedy(decoder: Any, z: Tensor, longest: int) -> list[list[int]]:
+    """The likeliest words for one code after another, until the end marker."""
+    written = []
+    for code in z:
+        cell = decoder.to_cell(code)[None, None]
+        state, sentence = (torch.tanh(cell), cell), [1]
+        while sentence[-1] != 2 and len(sentence) <= longest:
+            word = decoder.embedding(torch.tensor([[sentence[-1]]]))
+            output, state = decoder.lstm(torch.cat([word, code[None, None]], -1), state)
+            sentence.append(int(decoder.project(output).argmax()))
+        written.append(sentence[1:])
+    return written
+
+
 def importance_nll(model: Any, batch: Tensor, z: Tensor) -> Tensor:
     """One sentence at a time, its codes `z [K, B, D]` in chunks of 100, as published."""
     values = []
@@ -220,18 +235,34 @@ def gru_log_likelihood(decoder: Any, x: Tensor, h: Tensor) -> Tensor:
     output, _ = decoder.gru(F.dropout(inputs, dropped.dropout_in, decoder.training), state)
     output = F.dropout(output, dropped.dropout_out, decoder.training)
     scores = decoder.project(torch.tanh(decoder.combine(output)))
-    return -F.cross_entropy(scores.transpose(1, 2), x[:, 1:], reduction="none").sum(1)
+    loss = F.cross_entropy(scores.transpose(1, 2), x[:, 1:], ignore_index=0, reduction="none")
+    return -loss.sum(1)
 
 
-def coupled_loss(model: Any, term: Any, x: Tensor, noise: Tensor, weight: float) -> Tensor:
-    """Coupled-VAE, Eqs. 4 and 5, with the kernel distance."""
-    encoder, decoder = model.encoder, model.decoder
+def gru_vae_loss(model: Any, x: Tensor, noise: Tensor, weight: float) -> Tensor:
+    """The annealed negative ELBO with the backbone of Coupled-VAE."""
+    _, kl, h = _gru_codes(model, x, noise)
+    return (-gru_log_likelihood(model.decoder, x, h) + weight * kl).mean()
+
+
+def _gru_codes(model: Any, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What the encoder says [B, E], the KL divergence [B], the signal of a code [B, S]."""
+    encoder = model.encoder
     words = F.dropout(encoder.embedding(x[:, 1:-1]), encoder.rate, encoder.training)
+    lengths = (x > 0).sum(1) - 2
+    if int(lengths.min()) < words.shape[1]:
+        words = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
     _, last = encoder.gru(words)
     e = torch.cat([last[0], last[1]], -1)
     mu, log_sigma = model.posterior.mu(e), model.posterior.log_scale(e)
     kl = 0.5 * (mu.square() + torch.exp(2 * log_sigma) - 2 * log_sigma - 1).sum(1)
-    h = decoder.to_signal(mu + log_sigma.exp() * noise)
+    return e, kl, model.decoder.to_signal(mu + log_sigma.exp() * noise)
+
+
+def coupled_loss(model: Any, term: Any, x: Tensor, noise: Tensor, weight: float) -> Tensor:
+    """Coupled-VAE, Eqs. 4 and 5, with the kernel distance."""
+    decoder = model.decoder
+    e, kl, h = _gru_codes(model, x, noise)
     guide = term.decoder.to_signal(term.posterior.mu(e))
     distance = (h - guide.detach()).square().sum(1)
     match = -sum(scale / (scale + distance) for scale in term.scales)

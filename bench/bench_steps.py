@@ -1,15 +1,18 @@
-"""Training steps beside plain PyTorch: the He family's sizes on PTB, and the laptop recipe's."""
+"""Training steps beside plain PyTorch: the papers' sizes, and the laptop recipe's."""
 
 from dataclasses import replace
 
 import pytest
 
-from bench._cases import FULL, WIDE, Case, step_cases
+from bench._cases import COUPLED, FULL, HE, WIDE, Case
+from bench._steps import padded_cases, step_cases
 from bench.conftest import Versus
 
 CASES = [
     *step_cases(replace(FULL, length=13), dropout=0.5),
+    *step_cases(HE, dropout=0.5, asked=1.4),
     *step_cases(WIDE, dropout=0.5),
+    *padded_cases(COUPLED, batches=8),
 ]
 
 

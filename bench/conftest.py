@@ -1,16 +1,22 @@
-"""Pairs in one run: before every timed call of the fast path the plain one is timed too."""
+"""Pairs in one run: before every timed call of the fast path the plain one is timed too.
+
+`--ratios FILE` also keeps the table as JSON; `bench/ratios/` has those that the book shows.
+"""
 
 import gc
+import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from bench._cases import Case
+from vaelib.progress import processor
 
 Versus = Callable[..., float]
 ROUNDS = 3
@@ -18,9 +24,9 @@ ROUNDS = 3
 
 @dataclass
 class Table:
-    """What is printed at the end."""
+    """What is printed at the end: a row a case, and sentences."""
 
-    rows: list[str] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -64,11 +70,23 @@ def versus(benchmark: Any, table: Table) -> Versus:
     return run
 
 
-def _row(case: Case, plain: float, fast: float, ratio: float) -> str:
-    share = "" if case.share == 1 else f"  plain did 1/{round(1 / case.share)}"
-    asked = f"  asked x{case.least:g}" if case.least > 1 else ""
-    numbers = f"{1e3 * plain:12,.1f} {1e3 * fast:10,.2f}   x{ratio:<8.1f}"
-    return f"{case.name:52s} {numbers}{asked}{share}"
+def _row(case: Case, plain: float, fast: float, ratio: float) -> dict[str, Any]:
+    asked = max(case.asked, case.least) if max(case.asked, case.least) > 1 else None
+    times = {"plain_ms": round(1e3 * plain, 3), "fast_ms": round(1e3 * fast, 3)}
+    about = {"what": case.name, "share": case.share, "asked": asked}
+    return about | times | {"ratio": round(ratio, 2)}
+
+
+def _line(row: dict[str, Any]) -> str:
+    share = f"  plain did 1/{round(1 / row['share'])}" if row["share"] < 0.7 else ""
+    short = ", short of it" * (row["ratio"] < (row["asked"] or 0))
+    asked = f"  asked x{row['asked']:g}{short}" if row["asked"] else ""
+    numbers = f"{row['plain_ms']:12,.1f} {row['fast_ms']:10,.2f}   x{row['ratio']:<8.1f}"
+    return f"{row['what']:64s} {numbers}{asked}{share}"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--ratios", type=Path, help="a file to keep the table in, as JSON")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -77,9 +95,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.benchmark(timer=time.process_time))
 
 
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if TABLE.rows or TABLE.notes:
-        terminalreporter.section("fast beside plain, one thread, milliseconds")
-        terminalreporter.line(f"{'':52s} {'plain':>12s} {'fast':>10s}   ratio")
-        for line in [*TABLE.rows, *TABLE.notes]:
-            terminalreporter.line(line)
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if not (TABLE.rows or TABLE.notes):
+        return
+    terminalreporter.section("fast beside plain, one thread, milliseconds")
+    terminalreporter.line(f"{'':64s} {'plain':>12s} {'fast':>10s}   ratio")
+    for line in [*map(_line, TABLE.rows), *TABLE.notes]:
+        terminalreporter.line(line)
+    if path := config.getoption("ratios"):
+        about = {"processor": processor(), "torch": torch.__version__, "threads": 1}
+        made = about | {"rows": TABLE.rows, "notes": TABLE.notes}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(made, indent=1) + "\n", "utf-8")

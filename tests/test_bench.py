@@ -1,26 +1,34 @@
 """The benchmark compares like with like: both sides of every case agree; memory is bounded."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from bench import _plain as plain
 from bench._cases import (
+    AMD,
     FULL,
     TINY,
     WIDE,
     Case,
     decoder_cases,
-    nll_case,
+    nll_cases,
     posterior_cases,
-    step_cases,
     text_cases,
 )
 from bench._memory import measured
+from bench._steps import config_of, made_batches, padded_cases, real_tokens, step_cases
+from vaelib.build import build
+from vaelib.errors import VaelibError
+from vaelib.pages import ratios
 
-CASES = [*posterior_cases(TINY), nll_case(TINY), *decoder_cases(TINY), *text_cases(TINY)]
+ROOT = Path(__file__).parents[1]
+
+CASES = [*posterior_cases(TINY), *nll_cases(TINY), *decoder_cases(TINY), *text_cases(TINY)]
 
 
 def numbers(value: Any) -> Tensor:
@@ -50,9 +58,11 @@ def test_training_steps_walk_together(case: Case) -> None:
 
 
 def test_what_is_asked_of_the_heavy_ones() -> None:
-    asked = {case.name: case.least for case in posterior_cases(TINY) if case.least > 1}
-    assert asked == {"mi_global + au": 15, "cu_pq": 15, "cu_qp": 15}
-    assert nll_case(TINY).least == 2
+    asked = {case.name: case.asked for case in posterior_cases(TINY) if case.asked}
+    assert asked == {"mi_global + au": 50, "cu_pq": 500, "cu_qp": 500}
+    assert [case.asked for case in nll_cases(TINY)] == [2.5, 3.5]
+    assert [c.asked for c in step_cases(TINY, 0.0, 1.4)] == [1.4 if AMD else 0, 0, 0]
+    assert [c.asked for c in padded_cases(TINY, 2)] == [3, 3]
     assert (FULL.examples, FULL.dim, FULL.draws, FULL.codes) == (10_000, 32, 128_000, 500)
     assert (WIDE.model[3], WIDE.codes) == (10_002, 500)
 
@@ -71,3 +81,45 @@ def test_memory_is_bounded_by_the_rows_and_not_by_the_sentences() -> None:
     """In MB; how pages are handed out adds tens of them."""
     assert measured(96, 64, codes=200) < 90
     assert measured(32, 100_000, codes=200) > 110
+
+
+def test_padded_batches_hold_what_buckets_hold_and_padding_besides() -> None:
+    bucketed, mixed = made_batches(40, 60)
+    for x in [*bucketed, *mixed]:
+        assert ((x == 1).sum(1) == 1).all()
+        assert ((x == 2).sum(1) == 1).all()
+    tokens = real_tokens(bucketed), real_tokens(mixed)
+    assert tokens[0] == pytest.approx(tokens[1], rel=0.05)
+    assert sum(x.numel() for x in bucketed) == tokens[0]
+    assert 1.9 < sum(x.numel() for x in mixed) / tokens[1] < 2.4  # PTB's own: 2.07
+    few = [real_tokens(batches) for batches in made_batches(40, 2)]
+    for case in padded_cases(TINY, 2):
+        assert case.share == few[1] / few[0]
+        assert len(case.fast()) == len(case.plain()) == 2
+
+
+def test_the_padded_side_learns_nothing_from_padding() -> None:
+    model = build(config_of("vae", "gru", TINY, 0.0), 40).model.eval()
+    (x,) = made_batches(40, 1)[1]
+    noise = torch.randn(len(x), TINY.model[2], generator=torch.Generator().manual_seed(0))
+    ends = (x > 0).sum(1).tolist()
+    alone = [
+        plain.gru_vae_loss(model, x[i : i + 1, :end], noise[i : i + 1], 0.5)
+        for i, end in enumerate(ends)
+    ]
+    assert len(set(ends)) > 5
+    torch.testing.assert_close(plain.gru_vae_loss(model, x, noise, 0.5), torch.stack(alone).mean())
+
+
+def test_the_table_of_the_book_is_read_off_what_the_benchmark_wrote(tmp_path: Path) -> None:
+    table = ratios(ROOT / "bench" / "ratios" / "amd_epyc.json")
+    assert len(table) > 30
+    assert (table["times faster"] > 0).all()
+    assert "AMD" in table.attrs["notes"][0]
+    short = table[table["aim"].str.endswith("short of it")]
+    assert (short["times faster"] < short["aim"].str.split(",").str[0].astype(float)).all()
+    (tmp_path / "mine.json").write_text('{"rows": [{"what": "kl"}]}', "utf-8")
+    with pytest.raises(VaelibError, match=r"mine\.json holds no ratios"):
+        ratios(tmp_path / "mine.json")
+    with pytest.raises(VaelibError, match=r"cannot read .*other\.json"):
+        ratios(tmp_path / "other.json")

@@ -18,10 +18,12 @@ from scipy import stats
 
 from vaelib import claims
 from vaelib.claims import Check, Evidence, Sample, Verdict, interval, judge_interval, worst
+from vaelib.claims import ledger as ledger_module
 from vaelib.claims.analytic import gap_scores
 from vaelib.claims.dg_vae import CLAIMS, FIGURE5, GAUSSIAN, KAPPAS, VAE, published_results
 from vaelib.claims.evidence import combine
-from vaelib.claims.ledger import ATTEMPT_KEYS, CHECK_COLUMNS, COLUMNS, _attempts
+from vaelib.claims.failures import ATTEMPT_KEYS, CAUSE_KEYS, KINDS, _attempts, _causes
+from vaelib.claims.ledger import CHECK_COLUMNS, COLUMNS
 from vaelib.claims.quantities import interpolate, inversions
 from vaelib.claims.verdicts import student_t
 from vaelib.errors import VaelibError
@@ -360,7 +362,7 @@ ATTEMPT = {
 def test_failures_are_provisional_until_three_attempts() -> None:
     table = results({(VAE, "kl"): 3.0})
     for count, text in ((0, "provisional: 0 of 3"), (2, "provisional: 2 of 3"), (3, "3 attempts")):
-        tried = _attempts([ATTEMPT] * count)
+        tried = _attempts([ATTEMPT | {"tried": f"Tried {i}."} for i in range(count)])
         ledger = claims.judge("dg_vae", table, recorded=tried).set_index("id")
         assert text in ledger.loc["dg_vae.1", "note"]
         assert ("provisional" in ledger.loc["dg_vae.1", "note"]) == (count < 3)
@@ -383,6 +385,51 @@ def test_failures_are_provisional_until_three_attempts() -> None:
 def test_a_malformed_attempt_is_refused(change: dict[str, object], sentence: str) -> None:
     with pytest.raises(VaelibError, match=sentence):
         _attempts([ATTEMPT | change])
+
+
+def test_an_attempt_counts_once() -> None:
+    with pytest.raises(VaelibError, match="attempt 3 of attempts.toml is attempt 1 once more"):
+        _attempts([ATTEMPT, ATTEMPT | {"tried": "Otherwise."}, dict(ATTEMPT)])
+
+
+CAUSE = {key: ATTEMPT[key] for key in ("claim", "data", "profile")} | {
+    "kind": "scale",
+    "why": "It is small.",
+}
+
+
+@pytest.mark.parametrize(
+    ("entries", "sentence"),
+    [
+        ([CAUSE | {"kind": "scales"}], "unknown kind of cause 1 .* did you mean 'scale'"),
+        ([CAUSE | {"why": ""}], "cause 1 of attempts.toml lacks why"),
+        ([CAUSE, CAUSE | {"kind": "data"}], "two causes for dg_vae.1 yahoo paper; make them one"),
+        (["scale"], r"has a cause that is no table; begin it \[\[cause\]\]"),
+    ],
+)
+def test_a_malformed_cause_is_refused(entries: list[object], sentence: str) -> None:
+    with pytest.raises(VaelibError, match=sentence):
+        _causes(entries)
+
+
+def test_a_failure_shows_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+    for kind, text in (("scale", "likely cause (scale): It is small."), ("open", "no cause found")):
+        monkeypatch.setattr(ledger_module, "causes", lambda k=kind: _causes([CAUSE | {"kind": k}]))
+        failed = claims.judge("dg_vae", results({(VAE, "kl"): 3.0})).set_index("id")
+        assert text in failed.loc["dg_vae.1", "note"]
+        held = claims.judge("dg_vae", results()).set_index("id")
+        assert text not in held.loc["dg_vae.1", "note"]
+
+
+def test_every_settled_failure_has_its_cause() -> None:
+    """Where three attempts are on record, the book says what the failure is likely due to."""
+    told = claims.causes()
+    assert tuple(told.columns) == CAUSE_KEYS
+    assert set(told["kind"]) <= set(KINDS)
+    where = ["claim", "data", "profile"]
+    counts = claims.attempts().groupby(where).size()
+    settled = set(counts[counts >= 3].index)
+    assert settled - set(told[where].itertuples(index=False, name=None)) == set()
 
 
 def test_recorded_attempts_name_committed_records() -> None:

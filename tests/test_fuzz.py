@@ -25,7 +25,7 @@ from vaelib import _listings, diagnose
 from vaelib._book_parameters import check_parameters, parse_value, validate
 from vaelib._commands import parse_parameters, parse_seeds, parse_settings
 from vaelib.build import resolve
-from vaelib.claims.ledger import ATTEMPT_KEYS, _attempts
+from vaelib.claims.failures import ATTEMPT_KEYS, CAUSE_KEYS, _attempts, _causes
 from vaelib.config import FIELDS, Config, read_toml
 from vaelib.data.datasets import check_data
 from vaelib.data.drawings import read_zips
@@ -293,9 +293,15 @@ def test_toml(
 
 
 @fuzz
-@given(values | st.lists(st.dictionaries(st.sampled_from(ATTEMPT_KEYS), values), max_size=2))
-def test_attempts(entries: Any) -> None:
-    ends(lambda: _attempts(entries))
+@given(
+    *(
+        values | st.lists(st.dictionaries(st.sampled_from(keys), values), max_size=2)
+        for keys in (ATTEMPT_KEYS, CAUSE_KEYS)
+    )
+)
+def test_attempts_and_causes(attempts: Any, causes: Any) -> None:
+    ends(lambda: _attempts(attempts))
+    ends(lambda: _causes(causes))
 
 
 # ---------------------------------------------------------------- arrays

@@ -1,11 +1,12 @@
-"""Word scores by either product are the layer's own."""
+"""Word scores by either product are the layer's own; training takes the faster only if exact."""
 
 import pytest
 import torch
 from torch import nn
 
 from vaelib import products
-from vaelib.products import word_scores
+from vaelib.build import resolve
+from vaelib.products import DIGITS, fastest_product, matmul_precision, word_scores
 
 
 @pytest.fixture(params=[True, False], ids=["other", "usual"])
@@ -56,3 +57,41 @@ def test_other_precisions_are_the_layers(layer: nn.Linear) -> None:
 
 def test_the_choice_depends_on_the_machine_alone() -> None:
     assert products._other_product_is_faster() is products._other_product_is_faster()
+
+
+@pytest.mark.parametrize(
+    ("device", "amd", "error", "expected"),
+    [
+        ("cpu", True, 1e-6, "medium"),
+        ("cpu", True, 1e-3, "highest"),  # the product is bfloat16's
+        ("cpu", False, 1e-6, "highest"),
+        ("cuda", True, 1e-6, "highest"),
+    ],
+)
+def test_training_takes_the_faster_product_where_it_keeps_single_precision(
+    monkeypatch: pytest.MonkeyPatch, device: str, amd: bool, error: float, expected: str
+) -> None:
+    monkeypatch.setattr(products, "_other_product_is_faster", lambda: amd)
+    monkeypatch.setattr(products, "_error", lambda precision: error)
+    assert fastest_product(device) == expected
+
+
+def test_the_error_check_tells_single_precision_from_bfloat16() -> None:
+    assert products._error("highest") < DIGITS / 5
+    a, b = (torch.randn(64, 256, generator=torch.Generator().manual_seed(i)) for i in (0, 1))
+    exact = a.double() @ b.double().T
+    narrow = a.bfloat16().float() @ b.bfloat16().float().T
+    assert float((narrow - exact).abs().max() / exact.abs().max()) > 10 * DIGITS
+    with matmul_precision("high"):
+        before = torch.get_float32_matmul_precision()
+    assert before == "high" != torch.get_float32_matmul_precision()
+
+
+def test_auto_is_resolved_before_a_run_has_a_name() -> None:
+    asked = {"data": "grammar", "profile": "smoke", "device": "cpu"}
+    auto = resolve("vae", **asked, matmul_precision="auto")
+    assert auto.matmul_precision == fastest_product("cpu")
+    assert auto == resolve("vae", **asked, matmul_precision=auto.matmul_precision)
+    assert resolve("vae", **asked).matmul_precision == "highest"
+    big = resolve("vae", data="grammar", profile="paper", device="cpu")
+    assert big.matmul_precision == fastest_product("cpu")

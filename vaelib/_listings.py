@@ -17,8 +17,8 @@ from vaelib import pages
 from vaelib._formats import clean, to_json
 from vaelib.backbones import BACKBONES
 from vaelib.build import backbones_of
+from vaelib.claims.failures import PAPERS as CLAIMING
 from vaelib.claims.ledger import COLUMNS as CLAIM_COLUMNS
-from vaelib.claims.ledger import PAPERS as CLAIMING
 from vaelib.config import Config
 from vaelib.data.datasets import statistics_table
 from vaelib.export import is_stale

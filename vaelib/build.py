@@ -42,6 +42,7 @@ from vaelib.objectives import TERMS, Objective, Recipe, Term
 from vaelib.objectives.base import METHODS
 from vaelib.posteriors import POSTERIORS
 from vaelib.priors import PRIORS
+from vaelib.products import fastest_product
 from vaelib.schedules import SCHEDULES, Schedule
 from vaelib.strategies import STRATEGIES
 
@@ -85,7 +86,7 @@ def resolve(
         profile: "smoke", "laptop" or "paper".
         seed: The run's seed.
         overrides: Any field of `Config`, any option of the parts in use; `device="auto"` takes the
-            best there is.
+            best there is, `matmul_precision="auto"` the fastest that keeps single precision.
 
     Raises:
         VaelibError: An unknown name, a wrong type, a value out of range, parts that do not fit.
@@ -129,6 +130,8 @@ def resolve(
             f"backbone={' or '.join(backbones_of(method))}, or another method."
         )
     fields["device"] = best_device(fields["device"])
+    if fields["matmul_precision"] == "auto":
+        fields["matmul_precision"] = fastest_product(fields["device"])
     config = check_config(Config(**fields))
     _try(_tiny(config), *parts(config))
     return config

@@ -128,7 +128,8 @@ class Config:
             question a study asks.
         precision: "fp32", or "bf16" for autocast.
         threads: Of PyTorch; recorded, so that a resumed run keeps its bits.
-        matmul_precision: "highest", "high" or "medium"; recorded for the same reason.
+        matmul_precision: "highest", "high" or "medium"; recorded for the same reason. Asked for as
+            "auto", it is "medium" where that is faster and keeps single precision, else "highest".
         options: The parts' own options, resolved.
     """
 

@@ -1,13 +1,16 @@
 """The tables of the book's pages, as DataFrames made of results, ledgers and registries."""
 
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from vaelib.backbones import BACKBONES
 from vaelib.config import profiles
+from vaelib.errors import VaelibError
 from vaelib.run import Run
+from vaelib.store import read_json
 from vaelib.studies import Study
 
 SHOWN = ("prior_ll", "post_ll", "nll_iw500", "kl", "mi_global", "au", "cu_pq", "cu_qp")
@@ -157,3 +160,43 @@ def machines(studies: Mapping[str, Study]) -> pd.DataFrame:
     groups = table.groupby(["device", "torch"], sort=False)
     hours = groups[["train s", "evaluate s"]].sum().sum(axis=1) / 3600
     return pd.DataFrame({"runs": groups.size(), "hours": hours.round(2)}).reset_index()
+
+
+def _aim(ratio: float, asked: float | None) -> str:
+    if asked is None:
+        return "no slower"
+    return f"{asked:g}" + (", short of it" if ratio < asked else "")
+
+
+def ratios(path: Path) -> pd.DataFrame:
+    """Fast paths beside their plain versions, as `make bench` measured them on one machine.
+
+    Args:
+        path: What `make bench RATIOS=path` has written.
+
+    Returns:
+        A row a comparison, times in milliseconds; machine and further findings are its notes.
+
+    Raises:
+        VaelibError: The file is missing, or holds something else.
+    """
+    made = read_json(path)
+    try:
+        rows = [
+            {
+                "what": row["what"],
+                "plain [ms]": row["plain_ms"],
+                "here [ms]": row["fast_ms"],
+                "times faster": row["ratio"],
+                "aim": _aim(row["ratio"], row["asked"]),
+                "plain did": "all" if row["share"] > 0.7 else f"1/{round(1 / row['share'])}",
+            }
+            for row in made["rows"]
+        ]
+        machine = f"{made['processor']}, one thread, torch {made['torch']}."
+        notes = [machine, *(f"{note[0].upper()}{note[1:]}." for note in made["notes"])]
+    except (KeyError, TypeError, IndexError, ZeroDivisionError) as error:
+        raise VaelibError(f"{path} holds no ratios of `make bench`; make it anew.") from error
+    table = pd.DataFrame(rows)
+    table.attrs["notes"] = notes
+    return table

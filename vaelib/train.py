@@ -20,6 +20,7 @@ from vaelib.config import Config
 from vaelib.data import Corpus
 from vaelib.errors import VaelibError
 from vaelib.layers import derived_seed, make_generator
+from vaelib.products import matmul_precision
 from vaelib.registry import Registry
 from vaelib.schedules import Clock
 from vaelib.store import STATE, atomic
@@ -376,11 +377,10 @@ def finish_epoch(training: Training) -> None:
 @contextlib.contextmanager
 def machine(config: Config) -> Iterator[None]:
     """Threads and matrix-product precision of a run, put back afterwards."""
-    threads, precision = torch.get_num_threads(), torch.get_float32_matmul_precision()
+    threads = torch.get_num_threads()
     torch.set_num_threads(config.threads)
-    torch.set_float32_matmul_precision(config.matmul_precision)
     try:
-        yield
+        with matmul_precision(config.matmul_precision):
+            yield
     finally:
         torch.set_num_threads(threads)
-        torch.set_float32_matmul_precision(precision)

@@ -1,29 +1,17 @@
 """The ledger: every claim of a paper against the results there are, one row a data set."""
 
 import math
-import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.resources import files
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
-from vaelib.claims import coupled_vae, dg_vae, du_vae, vae_mine
 from vaelib.claims.evidence import Check, Claim, Evidence
+from vaelib.claims.failures import PAPERS, attempts, causes, claims
 from vaelib.claims.verdicts import Verdict, worst
-from vaelib.config import profiles, read_toml
-from vaelib.data import DATASETS
-from vaelib.errors import VaelibError, check_name
+from vaelib.errors import check_name
 
-# A paper's module offers CLAIMS, PUBLISHED_DATA and published_results().
-PAPERS: dict[str, ModuleType] = {
-    "dg_vae": dg_vae,
-    "du_vae": du_vae,
-    "vae_mine": vae_mine,
-    "coupled_vae": coupled_vae,
-}
 COLUMNS = (
     *("id", "paper", "statement", "source", "profile", "data", "published", "obtained"),
     *("interval", "tolerance", "verdict", "note", "page"),
@@ -32,11 +20,8 @@ CHECK_COLUMNS = (
     *("id", "check", "profile", "data", "published", "obtained", "interval", "tolerance"),
     *("verdict", "seeds", "missing"),
 )
-ATTEMPT_KEYS = ("claim", "data", "profile", "tried", "outcome", "records")
 ATTEMPTS_NEEDED = 3
 UNJUDGED_PROFILE, PRINT_PROFILE = "smoke", "paper"
-# The key of a training, as `vaelib runs` lists it, or with the digest of the evaluation behind it.
-_RECORD = re.compile(r"[0-9a-f]{12}(-[0-9a-f]{12}){1,2}")
 Grid = Mapping[tuple[str, str], Collection[str]]
 
 
@@ -75,24 +60,6 @@ class Case:
         """The first check with the claim's verdict; the headline at an unjudged profile."""
         found = (check for check in self.checks if check.verdict == self.verdict)
         return next(found, self.checks[0] if self.checks else None)
-
-
-def claims(paper: str) -> tuple[Claim, ...]:
-    """The claims of a paper in their order.
-
-    Raises:
-        VaelibError: The paper is unknown.
-    """
-    return tuple(PAPERS[check_name(paper, PAPERS, "paper with claims")].CLAIMS)
-
-
-def attempts() -> pd.DataFrame:
-    """The recorded attempts at failing claims: claim, data, profile, tried, outcome, records.
-
-    Raises:
-        VaelibError: An entry lacks a key, has an unknown one, or names no claim or no record.
-    """
-    return _attempts(read_toml(files("vaelib.claims") / "attempts.toml").get("attempt", []))
 
 
 def judge(
@@ -261,6 +228,7 @@ def _notes(case: Case, recorded: pd.DataFrame) -> Iterator[str]:
     if case.deciding is not None and case.claim.scope == "data":
         yield from _print_notes(case, case.deciding)
     if case.verdict == Verdict.NOT_REPRODUCED:
+        yield from _cause_notes(case)
         yield _attempt_note(case, recorded)
 
 
@@ -307,9 +275,20 @@ def _print_notes(case: Case, check: Check) -> Iterator[str]:
         yield "other data: direction only"
 
 
-def _attempt_note(case: Case, recorded: pd.DataFrame) -> str:
+def _of(case: Case, recorded: pd.DataFrame) -> pd.DataFrame:
+    """What is recorded of a claim on a data set at a profile."""
     where = {"claim": case.claim.id, "data": case.data, "profile": case.profile}
-    rows = recorded[(recorded[list(where)] == pd.Series(where)).all(axis=1)]
+    return recorded[(recorded[list(where)] == pd.Series(where)).all(axis=1)]
+
+
+def _cause_notes(case: Case) -> Iterator[str]:
+    for row in _of(case, causes()).itertuples():
+        known = row.kind != "open"
+        yield f"likely cause ({row.kind}): {row.why}" if known else f"no cause found: {row.why}"
+
+
+def _attempt_note(case: Case, recorded: pd.DataFrame) -> str:
+    rows = _of(case, recorded)
     told = " ".join(
         f"({i}) {r.tried} {r.outcome} [{', '.join(record[:12] for record in r.records)}]"
         for i, r in enumerate(rows.itertuples(), 1)
@@ -318,32 +297,3 @@ def _attempt_note(case: Case, recorded: pd.DataFrame) -> str:
         return f"{len(rows)} attempts: {told}"
     note = f"not reproduced (provisional: {len(rows)} of {ATTEMPTS_NEEDED} attempts)"
     return f"{note} {told}".strip()
-
-
-def _attempts(entries: Any) -> pd.DataFrame:
-    if not (isinstance(entries, list) and all(isinstance(one, dict) for one in entries)):
-        raise VaelibError("attempts.toml has an attempt that is no table; begin it [[attempt]].")
-    known = {
-        "claim": [claim.id for paper in PAPERS for claim in claims(paper)],
-        "data": [*DATASETS, "toy"],
-        "profile": profiles(),
-    }
-    for number, entry in enumerate(entries, 1):
-        where = f"attempt {number} of attempts.toml"
-        for name in entry:
-            check_name(name, ATTEMPT_KEYS, f"key in {where}")
-        if lacking := [name for name in ATTEMPT_KEYS if not entry.get(name)]:
-            raise VaelibError(f"{where} lacks {', '.join(lacking)}: give all keys.")
-        for name, allowed in known.items():
-            check_name(entry[name], allowed, f"{name} of {where}")
-        if wrong := _no_records(entry["records"]):
-            raise VaelibError(
-                f"{where} names the record {wrong[0]!r}: list keys as `vaelib runs` shows them."
-            )
-    return pd.DataFrame(entries, columns=list(ATTEMPT_KEYS))
-
-
-def _no_records(given: Any) -> list[Any]:
-    """What is no record's key in what should be a list of them."""
-    listed = given if isinstance(given, list) else [[given]]
-    return [name for name in listed if not _RECORD.fullmatch(str(name))]
