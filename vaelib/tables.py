@@ -276,9 +276,20 @@ def present(
     if data is not None:
         title = f"{title}, on {data}"
         judged = judged.filter(["claim", "statement", data])
-    table = comparison(study.compare(item, data))
+    compared = study.compare(item, data)
+    table = comparison(compared)
+    table.attrs["notes"] += _absent(study.labels_of(item), compared)
     table.attrs["notes"] += [*_verdict_notes(judged), provenance(study, item, data)]
     return show(table, title)
+
+
+def _absent(labels: list[str], compared: pd.DataFrame) -> list[str]:
+    """A sentence for each data set of which the table lacks rows that the item has."""
+    groups = compared.groupby("data", sort=False)["label"] if len(compared) else ()
+    lacking = {data: [x for x in labels if x not in set(found)] for data, found in groups}
+    return [
+        f"Without a run on {data}: {', '.join(rows)}." for data, rows in lacking.items() if rows
+    ]
 
 
 def _words(table: pd.DataFrame) -> pd.DataFrame:
