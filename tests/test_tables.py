@@ -367,6 +367,15 @@ def test_claims_about_other_data_get_a_column_of_their_own(study: Study) -> None
     assert shown.caption.endswith(", on snli_standin")
 
 
+def test_a_table_names_the_rows_that_have_no_run(study: Study) -> None:
+    """Rows of the item that nobody has run are no secret."""
+    notes = tables.present(study, "table2", "snli_standin").notes
+    told = next(note for note in notes if note.startswith("Without a run on snli_standin: "))
+    named = set(told.removeprefix("Without a run on snli_standin: ").rstrip(".").split(", "))
+    shown = set(study.compare("table2", "snli_standin")["label"])
+    assert named == set(study.labels_of("table2")) - shown != set()
+
+
 def test_an_item_without_claims_has_no_verdicts(study: Study) -> None:
     assert tables.verdicts(study, "figure1").empty
 
