@@ -162,6 +162,11 @@ def machines(studies: Mapping[str, Study]) -> pd.DataFrame:
     return pd.DataFrame({"runs": groups.size(), "hours": hours.round(2)}).reset_index()
 
 
+def _three_digits(value: float) -> str:
+    """Three digits behind which a timing says nothing, thousands set apart."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _aim(ratio: float, asked: float | None) -> str:
     if asked is None:
         return "no slower"
@@ -185,16 +190,16 @@ def ratios(path: Path) -> pd.DataFrame:
         rows = [
             {
                 "what": row["what"],
-                "plain [ms]": row["plain_ms"],
-                "here [ms]": row["fast_ms"],
-                "times faster": row["ratio"],
+                "plain [ms]": _three_digits(row["plain_ms"]),
+                "here [ms]": _three_digits(row["fast_ms"]),
+                "times faster": _three_digits(row["ratio"]),
                 "aim": _aim(row["ratio"], row["asked"]),
                 "plain did": "all" if row["share"] > 0.7 else f"1/{round(1 / row['share'])}",
             }
             for row in made["rows"]
         ]
         machine = f"{made['processor']}, one thread, torch {made['torch']}."
-        notes = [machine, *(f"{note[0].upper()}{note[1:]}." for note in made["notes"])]
+        notes = [machine, *(f"{note}." for note in made["notes"])]
     except (KeyError, TypeError, IndexError, ZeroDivisionError) as error:
         raise VaelibError(f"{path} holds no ratios of `make bench`; make it anew.") from error
     table = pd.DataFrame(rows)
