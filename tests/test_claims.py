@@ -22,12 +22,13 @@ from vaelib.claims import ledger as ledger_module
 from vaelib.claims.analytic import gap_scores
 from vaelib.claims.dg_vae import CLAIMS, FIGURE5, GAUSSIAN, KAPPAS, VAE, published_results
 from vaelib.claims.evidence import combine
-from vaelib.claims.failures import ATTEMPT_KEYS, CAUSE_KEYS, KINDS, _attempts, _causes
+from vaelib.claims.failures import ATTEMPT_KEYS, CAUSE_KEYS, KINDS, PAPERS, _attempts, _causes
 from vaelib.claims.ledger import CHECK_COLUMNS, COLUMNS
 from vaelib.claims.quantities import interpolate, inversions
 from vaelib.claims.verdicts import student_t
 from vaelib.errors import VaelibError
 from vaelib.published import published
+from vaelib.studies import grid
 
 ROUGE = [f"rouge_l_{i:02}" for i in range(11)]
 NOISY = ["kl", "mi_global", "prior_ll", "post_ll"]
@@ -410,6 +411,17 @@ CAUSE = {key: ATTEMPT[key] for key in ("claim", "data", "profile")} | {
 def test_a_malformed_cause_is_refused(entries: list[object], sentence: str) -> None:
     with pytest.raises(VaelibError, match=sentence):
         _causes(entries)
+
+
+@pytest.mark.parametrize("paper", list(PAPERS))
+def test_a_grid_of_any_one_run_can_be_judged(paper: str) -> None:
+    """As where a reader asks for a single label."""
+    for row in grid(paper):
+        one = pd.DataFrame([{"label": row["label"], "family": row["family"], "data": "grammar",
+                             "profile": "laptop", "seed": 0, "stale": False, "kl": 1.0, "au": 2.0,
+                             "latent_dim": 16}])  # fmt: skip
+        judged = claims.judge(paper, one, declared={("laptop", "grammar"): {row["label"]}})
+        assert len(judged) == len(set(judged["id"]) | {c.id for c in claims.claims(paper)})
 
 
 def test_a_failure_shows_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:

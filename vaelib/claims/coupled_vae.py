@@ -362,7 +362,7 @@ def responses(e: Evidence) -> list[Check]:
         Check(f"Dist-{n} of CVAE less {SEQ2SEQ}'s", e(CVAE, m) - e(SEQ2SEQ, m), low=0.0)
         for n, m in ((1, "distinct_1"), (2, "distinct_2"))
     ]
-    cost = combine(lambda own, *rest: max(rest) / own, *e.each(points, "ppl_iw500"))
+    cost = combine(lambda own, *rest: max(rest) / own, *e.each(points, "ppl_iw500"), least=2)
     return [
         *(_steps(e, f"Dist-{n}", CVAES, f"distinct_{n}") for n in (1, 2)),
         *lowest,

@@ -195,7 +195,7 @@ def beta_curve(e: Evidence) -> list[Check]:
     """Curves over beta from 1 (the VAE) down; the worst among all Gaussian runs of the grid."""
     zero, tail = BETA(0.0), [BETA(beta) for beta in BETAS if beta <= BETA_FALL_FROM]
     others = e.each([label for label in e.grid(GAUSSIAN) if label != zero], "prior_ll")
-    excess = combine(lambda own, *rest: own - min(rest), e(zero, "prior_ll"), *others)
+    excess = combine(lambda own, *rest: own - min(rest), e(zero, "prior_ll"), *others, least=2)
     return [
         *(monotone(e, BETA_CURVE, metric, True) for metric in ("kl", "post_ll")),
         *(monotone(e, tail, metric, False) for metric in ("prior_ll", "cu_pq")),

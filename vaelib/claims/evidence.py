@@ -32,18 +32,21 @@ class Sample:
         return combine(lambda a, b: a / b, self, other)
 
 
-def combine(function: Callable[..., float], *samples: Sample) -> Sample:
+def combine(function: Callable[..., float], *samples: Sample, least: int = 1) -> Sample:
     """Apply `function` to the numbers of several runs, seed by seed.
 
     Args:
         function: Takes one number of each sample; may return NaN for "nothing to compare here".
         samples: The samples to pair; only seeds that all of them have are kept.
+        least: How many of them `function` needs, where the grid decides how many there are.
 
     Returns:
-        The results, without the NaN ones; empty and with `missing` set where a sample lacks
-        something or no seed is common to all.
+        The results, without the NaN ones; empty and with `missing` set where there are too few
+        samples, one lacks something, or no seed is common to all.
     """
     sources = frozenset().union(*(sample.sources for sample in samples))
+    if len(samples) < least:
+        return Sample({}, sources, ("runs to compare",))
     missing = tuple(dict.fromkeys(what for sample in samples for what in sample.missing))
     if missing:
         return Sample({}, sources, missing)
