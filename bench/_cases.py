@@ -103,6 +103,12 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def metric_cases(size: Size) -> list[Case]:
+    """Every metric."""
+    made = (posterior_cases, nll_cases, decoder_cases, text_cases)
+    return [case for cases in made for case in cases(size)]
+
+
 # ---------------------------------------------------------------- posteriors
 
 

@@ -78,14 +78,13 @@ def made_batches(vocabulary: int, count: int) -> tuple[list[Tensor], list[Tensor
     with torch.random.fork_rng():
         torch.manual_seed(11)
         lengths = gamma.sample((SENTENCES,)).round().clamp(2, 82).long()
-    shuffled = lengths[torch.randperm(SENTENCES, generator=source)]
-    full = shuffled[: 32 * count].view(count, 32)
-    whole = lengths.sort().values
-    starts = torch.linspace(0, SENTENCES - 32, count).long()
-    alike = torch.stack([whole[i].expand(32) for i in starts.tolist()])
-    return [_sentences(row, vocabulary, source) for row in alike], [
-        _sentences(row, vocabulary, source) for row in full
-    ]
+    places = torch.linspace(0, SENTENCES - 32, count).long()
+    alike = lengths.sort().values[places, None].expand(-1, 32)
+    bucketed, mixed = (
+        [_sentences(row, vocabulary, source) for row in rows]
+        for rows in (alike, lengths[: 32 * count].view(count, 32))
+    )
+    return bucketed, mixed
 
 
 def _sentences(lengths: Tensor, vocabulary: int, source: torch.Generator) -> Tensor:

@@ -4,26 +4,11 @@ import time
 
 import pytest
 
-from bench._cases import (
-    FULL,
-    WIDE,
-    Case,
-    decoder_cases,
-    nll_cases,
-    posterior_cases,
-    text_cases,
-    texts,
-)
+from bench._cases import FULL, WIDE, Case, metric_cases, nll_cases, texts
 from bench.conftest import Table, Versus
 from vaelib.metrics import forward_perplexity, reverse_perplexity
 
-CASES = [
-    *posterior_cases(FULL),
-    *nll_cases(FULL),
-    *nll_cases(WIDE),
-    *decoder_cases(FULL),
-    *text_cases(FULL),
-]
+CASES = [*metric_cases(FULL), *nll_cases(WIDE)]
 MOST_SECONDS = 60.0
 
 

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from bench._cases import Case
+from vaelib.pages import ratio_table
 from vaelib.progress import processor
 
 Versus = Callable[..., float]
@@ -77,14 +78,6 @@ def _row(case: Case, plain: float, fast: float, ratio: float) -> dict[str, Any]:
     return about | times | {"ratio": round(ratio, 2)}
 
 
-def _line(row: dict[str, Any]) -> str:
-    share = f"  plain did 1/{round(1 / row['share'])}" if row["share"] < 0.7 else ""
-    short = ", short of it" * (row["ratio"] < (row["asked"] or 0))
-    asked = f"  asked x{row['asked']:g}{short}" if row["asked"] else ""
-    numbers = f"{row['plain_ms']:12,.1f} {row['fast_ms']:10,.2f}   x{row['ratio']:<8.1f}"
-    return f"{row['what']:64s} {numbers}{asked}{share}"
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--ratios", type=Path, help="a file to keep the table in, as JSON")
 
@@ -98,12 +91,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     if not (TABLE.rows or TABLE.notes):
         return
-    terminalreporter.section("fast beside plain, one thread, milliseconds")
-    terminalreporter.line(f"{'':64s} {'plain':>12s} {'fast':>10s}   ratio")
-    for line in [*map(_line, TABLE.rows), *TABLE.notes]:
+    about = {"processor": processor(), "torch": torch.__version__, "threads": 1}
+    made = about | {"rows": TABLE.rows, "notes": TABLE.notes}
+    table = ratio_table(made)
+    terminalreporter.section("fast beside plain")
+    for line in [*table.to_string(index=False).splitlines(), *table.attrs["notes"]]:
         terminalreporter.line(line)
     if path := config.getoption("ratios"):
-        about = {"processor": processor(), "torch": torch.__version__, "threads": 1}
-        made = about | {"rows": TABLE.rows, "notes": TABLE.notes}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(made, indent=1) + "\n", "utf-8")

@@ -10,17 +10,7 @@ import torch
 from torch import Tensor
 
 from bench import _plain as plain
-from bench._cases import (
-    AMD,
-    FULL,
-    TINY,
-    WIDE,
-    Case,
-    decoder_cases,
-    nll_cases,
-    posterior_cases,
-    text_cases,
-)
+from bench._cases import AMD, FULL, TINY, WIDE, Case, metric_cases, nll_cases, posterior_cases
 from bench._memory import measured
 from bench._steps import config_of, made_batches, padded_cases, real_tokens, step_cases
 from vaelib.build import build
@@ -29,7 +19,7 @@ from vaelib.pages import ratios
 
 ROOT = Path(__file__).parents[1]
 
-CASES = [*posterior_cases(TINY), *nll_cases(TINY), *decoder_cases(TINY), *text_cases(TINY)]
+CASES = metric_cases(TINY)
 
 
 def numbers(value: Any) -> Tensor:

@@ -12,7 +12,6 @@ from vaelib import store as files
 from vaelib import tables
 from vaelib.claims.coupled_vae import COUPLED, COUPLED_10, published_results
 from vaelib.pages import samples
-from vaelib.published import published
 from vaelib.run import Run, key_of
 from vaelib.store import Store
 from vaelib.studies import Planned, Study
@@ -186,12 +185,3 @@ def test_answers_stand_below_their_posts(store: Store) -> None:
     assert table["CVAE"].to_list() == ["a CVAE", "b c"]
     test = study.found[0][1].corpus.test
     assert len(table.loc[0, "post"].split()) == int(test.lengths[0, 0]) - 2
-
-
-def test_a_printed_table_has_every_printed_number() -> None:
-    for table in ("table1", "table2", "table3"):
-        wide = pages.as_printed(table).set_index("model")
-        printed = published("coupled_vae", table)
-        assert wide.notna().sum().sum() == len(printed)
-        for row in printed.to_dict("records"):
-            assert wide.loc[row["model"], f"{row['metric']}, {row['dataset']}"] == row["value"]

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from vaelib.errors import VaelibError
-from vaelib.published import COLUMNS, PAPERS, pivot, published, tables
+from vaelib.published import COLUMNS, PAPERS, pivot, published, side_by_side, tables
 
 ROWS = {
     ("dg_vae", "table1"): 4 * 6,
@@ -65,3 +65,22 @@ def test_pivot_keeps_print_order() -> None:
 def test_unknown_names_are_refused_with_the_nearest(call: object, hint: str) -> None:
     with pytest.raises(VaelibError, match=hint):
         call()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("paper", "table", "datasets"),
+    [
+        ("coupled_vae", "table1", ("PTB", "Yelp", "Yahoo")),
+        ("coupled_vae", "table2", ("PTB", "Yelp", "Yahoo")),
+        ("coupled_vae", "table3", ("PTB", "Yelp")),
+        ("du_vae", "table1", ("Yahoo", "Yelp", "OMNIGLOT")),
+    ],
+)
+def test_tables_side_by_side_have_every_printed_number(
+    paper: str, table: str, datasets: tuple[str, ...]
+) -> None:
+    wide = side_by_side(paper, table, *datasets).set_index("model")
+    printed = published(paper, table)
+    assert wide.notna().sum().sum() == len(printed)
+    for row in printed.to_dict("records"):
+        assert wide.loc[row["model"], f"{row['metric']}, {row['dataset']}"] == row["value"]

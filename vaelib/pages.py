@@ -185,23 +185,26 @@ def ratios(path: Path) -> pd.DataFrame:
     Raises:
         VaelibError: The file is missing, or holds something else.
     """
-    made = read_json(path)
     try:
-        rows = [
-            {
-                "what": row["what"],
-                "plain [ms]": _three_digits(row["plain_ms"]),
-                "here [ms]": _three_digits(row["fast_ms"]),
-                "times faster": _three_digits(row["ratio"]),
-                "aim": _aim(row["ratio"], row["asked"]),
-                "plain did": "all" if row["share"] > 0.7 else f"1/{round(1 / row['share'])}",
-            }
-            for row in made["rows"]
-        ]
-        machine = f"{made['processor']}, one thread, torch {made['torch']}."
-        notes = [machine, *(f"{note}." for note in made["notes"])]
+        return ratio_table(read_json(path))
     except (KeyError, TypeError, IndexError, ZeroDivisionError) as error:
         raise VaelibError(f"{path} holds no ratios of `make bench`; make it anew.") from error
+
+
+def ratio_table(made: Mapping[str, Any]) -> pd.DataFrame:
+    """The same table of what a benchmark has just measured."""
+    rows = [
+        {
+            "what": row["what"],
+            "plain [ms]": _three_digits(row["plain_ms"]),
+            "here [ms]": _three_digits(row["fast_ms"]),
+            "times faster": _three_digits(row["ratio"]),
+            "aim": _aim(row["ratio"], row["asked"]),
+            "plain did": "all" if row["share"] > 0.7 else f"1/{round(1 / row['share'])}",
+        }
+        for row in made["rows"]
+    ]
+    machine = f"{made['processor']}, one thread, torch {made['torch']}."
     table = pd.DataFrame(rows)
-    table.attrs["notes"] = notes
+    table.attrs["notes"] = [machine, *(f"{note}." for note in made["notes"])]
     return table

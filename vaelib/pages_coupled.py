@@ -24,7 +24,6 @@ from vaelib.claims.coupled_vae import (
 )
 from vaelib.claims.dynamics import tracked
 from vaelib.data.pairs import halves
-from vaelib.published import pivot
 from vaelib.studies import Study
 from vaelib.tables import Shown
 
@@ -84,21 +83,6 @@ def with_print(study: Study, item: str, dataset: str = "PTB") -> dict[str, pd.Da
     found = {data: results[results["data"] == data] for data in planned(study, item)}
     printed = published_results("PTB" if dataset == DIALOGUES else dataset)
     return found | {f"{dataset} (printed)": printed}
-
-
-def as_printed(table: str) -> pd.DataFrame:
-    """A printed table, a row a model, a column a data set and metric.
-
-    Args:
-        table: "table1", "table2" or "table3".
-    """
-    wide = pivot("coupled_vae", table)
-    order = wide.index.get_level_values("model").unique()
-    wide = wide.unstack("dataset").swaplevel(axis=1).reindex(order)
-    here = [d for d in ("PTB", "Yelp", "Yahoo") if d in wide]
-    places = [(d, m) for d in here for m in wide[d].columns]
-    flat = wide[places].set_axis([f"{m}, {d}" for d, m in places], axis=1)
-    return flat.rename_axis("model").reset_index()
 
 
 def _nothing(title: str, what: str = "runs") -> Shown:

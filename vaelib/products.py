@@ -12,9 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-DIGITS = (
-    1e-5  # error of a product that is single precision, beside its largest entry; bfloat16: 1e-3
-)
+DIGITS = 1e-5  # a larger error, beside a product's largest entry, is not single precision's
 
 
 @cache

@@ -285,11 +285,12 @@ def present(
 
 def _absent(labels: list[str], compared: pd.DataFrame) -> list[str]:
     """A sentence for each data set of which the table lacks rows that the item has."""
-    groups = compared.groupby("data", sort=False)["label"] if len(compared) else ()
-    lacking = {data: [x for x in labels if x not in set(found)] for data, found in groups}
-    return [
-        f"Without a run on {data}: {', '.join(rows)}." for data, rows in lacking.items() if rows
-    ]
+    notes = []
+    for data, found in compared.groupby("data", sort=False)["label"] if len(compared) else ():
+        shown = set(found)
+        if lacking := [label for label in labels if label not in shown]:
+            notes.append(f"Without a run on {data}: {', '.join(lacking)}.")
+    return notes
 
 
 def _words(table: pd.DataFrame) -> pd.DataFrame:

@@ -85,8 +85,8 @@ def _causes(entries: Any) -> pd.DataFrame:
 def _told(entries: Any, what: str, keys: tuple[str, ...]) -> pd.DataFrame:
     """The tables of one name in attempts.toml, once they have all keys and known names."""
     if not (isinstance(entries, list) and all(isinstance(one, dict) for one in entries)):
-        raise VaelibError(f"attempts.toml has {_article(what)} that is no table; begin it "
-                          f"[[{what}]].")  # fmt: skip
+        one = "an" if what == "attempt" else "a"
+        raise VaelibError(f"attempts.toml has {one} {what} that is no table; begin it [[{what}]].")
     known = {
         "claim": [claim.id for paper in PAPERS for claim in claims(paper)],
         "data": [*DATASETS, "toy"],
@@ -101,10 +101,6 @@ def _told(entries: Any, what: str, keys: tuple[str, ...]) -> pd.DataFrame:
         for name, allowed in known.items():
             check_name(entry[name], allowed, f"{name} of {where}")
     return pd.DataFrame(entries, columns=list(keys))
-
-
-def _article(what: str) -> str:
-    return f"an {what}" if what[0] in "aeiou" else f"a {what}"
 
 
 def _no_records(given: Any) -> list[Any]:

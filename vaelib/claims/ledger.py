@@ -89,9 +89,9 @@ def judge(
     Raises:
         VaelibError: The paper is unknown, or the attempts are malformed.
     """
-    tried = attempts() if recorded is None else recorded
+    tried, why = attempts() if recorded is None else recorded, causes()
     cases = _cases(paper, results, toy, declared)
-    return pd.DataFrame([_row(case, tried) for case in cases], columns=list(COLUMNS))
+    return pd.DataFrame([_row(case, tried, why) for case in cases], columns=list(COLUMNS))
 
 
 def checks(
@@ -163,7 +163,7 @@ def _fresh(rows: pd.DataFrame) -> pd.DataFrame:
     return ordered.drop_duplicates(["label", "seed"])
 
 
-def _row(case: Case, recorded: pd.DataFrame) -> dict[str, Any]:
+def _row(case: Case, tried: pd.DataFrame, why: pd.DataFrame) -> dict[str, Any]:
     claim, check = case.claim, case.deciding
     shown = _numbers(case, check) if check else dict.fromkeys(COLUMNS[6:10])
     return {
@@ -175,7 +175,7 @@ def _row(case: Case, recorded: pd.DataFrame) -> dict[str, Any]:
         "data": case.data,
         **shown,
         "verdict": str(case.verdict),
-        "note": "; ".join(_notes(case, recorded)),
+        "note": "; ".join(_notes(case, tried, why)),
         "page": claim.page,
     }
 
@@ -218,7 +218,7 @@ def _tolerance(low: float, high: float) -> str:
 # ---- Notes ----------------------------------------------------------------------------------
 
 
-def _notes(case: Case, recorded: pd.DataFrame) -> Iterator[str]:
+def _notes(case: Case, tried: pd.DataFrame, why: pd.DataFrame) -> Iterator[str]:
     if case.profile == UNJUDGED_PROFILE:
         yield f"the {UNJUDGED_PROFILE} profile checks plumbing, never claims"
         return
@@ -228,8 +228,8 @@ def _notes(case: Case, recorded: pd.DataFrame) -> Iterator[str]:
     if case.deciding is not None and case.claim.scope == "data":
         yield from _print_notes(case, case.deciding)
     if case.verdict == Verdict.NOT_REPRODUCED:
-        yield from _cause_notes(case)
-        yield _attempt_note(case, recorded)
+        yield from _cause_notes(case, why)
+        yield _attempt_note(case, tried)
 
 
 def _check_notes(case: Case, check: Check) -> Iterator[str]:
@@ -281,8 +281,8 @@ def _of(case: Case, recorded: pd.DataFrame) -> pd.DataFrame:
     return recorded[(recorded[list(where)] == pd.Series(where)).all(axis=1)]
 
 
-def _cause_notes(case: Case) -> Iterator[str]:
-    for row in _of(case, causes()).itertuples():
+def _cause_notes(case: Case, recorded: pd.DataFrame) -> Iterator[str]:
+    for row in _of(case, recorded).itertuples():
         known = row.kind != "open"
         yield f"likely cause ({row.kind}): {row.why}" if known else f"no cause found: {row.why}"
 

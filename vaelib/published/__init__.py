@@ -68,6 +68,25 @@ def pivot(paper: str, table: str, dataset: str | None = None) -> pd.DataFrame:
     return wide.reindex(index=rows, columns=list(frame["metric"].unique()))
 
 
+def side_by_side(paper: str, table: str, *datasets: str) -> pd.DataFrame:
+    """A printed table with its data sets beside each other, to be shown.
+
+    Args:
+        paper: As in `published`.
+        table: As in `published`.
+        datasets: Printed names, in the order wanted.
+
+    Returns:
+        A row a model, the columns "model" and "NLL, PTB" for each metric and data set.
+
+    Raises:
+        VaelibError: The paper, the table or a data set is unknown.
+    """
+    wide = pd.concat({name: pivot(paper, table, name) for name in datasets}, axis=1)
+    wide.columns = pd.Index([f"{metric}, {name}" for name, metric in wide.columns])
+    return wide.rename_axis("model").reset_index()
+
+
 def _number(text: str) -> float:
     scale = _SUFFIXES.get(text[-1])
     return float(text) if scale is None else float(text[:-1]) * scale
