@@ -6,6 +6,7 @@ from torch import nn
 
 from vaelib import products
 from vaelib.build import resolve
+from vaelib.errors import VaelibError
 from vaelib.products import DIGITS, fastest_product, matmul_precision, word_scores
 
 
@@ -93,5 +94,7 @@ def test_auto_is_resolved_before_a_run_has_a_name() -> None:
     assert auto.matmul_precision == fastest_product("cpu")
     assert auto == resolve("vae", **asked, matmul_precision=auto.matmul_precision)
     assert resolve("vae", **asked).matmul_precision == "highest"
+    with pytest.raises(VaelibError, match="auto.*highest.*high.*medium"):
+        resolve("vae", **asked, matmul_precision="fast")
     big = resolve("vae", data="grammar", profile="paper", device="cpu")
     assert big.matmul_precision == fastest_product("cpu")

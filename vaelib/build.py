@@ -29,7 +29,15 @@ from vaelib import (  # noqa: F401
     twins,
 )
 from vaelib.backbones import BACKBONES, Backbone
-from vaelib.config import FIELDS, METRIC_SETS, Config, check_config, check_value, profile_values
+from vaelib.config import (
+    CHOICES,
+    FIELDS,
+    METRIC_SETS,
+    Config,
+    check_config,
+    check_value,
+    profile_values,
+)
 from vaelib.data import Corpus, load
 from vaelib.data.datasets import DATASETS, data_name, holds
 from vaelib.decoders import DECODERS
@@ -130,7 +138,8 @@ def resolve(
             f"backbone={' or '.join(backbones_of(method))}, or another method."
         )
     fields["device"] = best_device(fields["device"])
-    if fields["matmul_precision"] == "auto":
+    offered = ["auto", *CHOICES["matmul_precision"]]
+    if check_name(fields["matmul_precision"], offered, "matmul_precision") == "auto":
         fields["matmul_precision"] = fastest_product(fields["device"])
     config = check_config(Config(**fields))
     _try(_tiny(config), *parts(config))
