@@ -322,7 +322,7 @@ def test_train_anew_and_evaluate(
     assert [row["name"] for row in first["metrics"]] == ["kl", "au"], "in the registry's order"
     assert (first["config"]["seed"], first["config"]["train_size"]) == (7, 64)
 
-    code, out, err = vaelib("evaluate", first["key"][:8], "--json")
+    code, out, err = vaelib("evaluate", first["key"][:8], "--recorded", "--json")
     assert code == 0, err
     assert json.loads(out) == first
     assert (first["metrics"][1]["bound"], first["metrics"][1]["why"]) == ("<= D = 4", "")
@@ -333,7 +333,9 @@ def test_train_anew_and_evaluate(
     store = Store(tmp_path / "runs")
     assert len({entry.key.trained for entry in store.entries()}) == 1
     assert len(store.entries()) == 2
-    assert json.loads(vaelib("evaluate", first["key"][:8], "--json")[1]) == first, "the fuller one"
+    assert json.loads(vaelib("evaluate", first["key"][:8], "--recorded", "--json")[1]) == first, (
+        "the fuller one"
+    )
     assert "unknown metric 'bogus'" in vaelib("evaluate", first["key"], "metrics=[bogus]")[2]
 
     assert vaelib("evaluate", first["key"], "epochs=9")[0] == 2
@@ -352,21 +354,25 @@ def test_the_whole_table_is_computed_and_not_recorded(
     told = ("train", "vae", "--data", "grammar", "--profile", "smoke", "train_size=64")
     first = json.loads(vaelib(*told, "metrics=[kl, au]", "--json")[1])
     before = sorted((tmp_path / "runs").rglob("*"))
-    code, out, err = vaelib("evaluate", first["key"], "--all", "--json")
+    code, out, err = vaelib("evaluate", first["key"], "--json")
     assert code == 0, err
     rows = {row["name"]: row for row in json.loads(out)["metrics"]}
     columns = {c for spec in METRICS.values() for c in spec.columns or (spec.name,)}
     assert set(rows) == columns - {"grad_coupled", "grad_total"}
-    assert all(row["estimator"] and row["bound"] and row["unit"] for row in rows.values())
+    shown = ("estimator", "samples", "bound", "unit")
+    assert all(row[column] for row in rows.values() for column in shown)
+    assert rows["distinct_1"]["samples"] == "3,200 prior samples"
     assert [rows[n]["value"] for n in ("kl", "au")] == [r["value"] for r in first["metrics"]]
     assert rows["bleu_1"]["samples"] == "32 sentences x 10 z"
     assert json.loads(out)["stale"] is False
-    code, out, err = vaelib("evaluate", first["key"], "--all", "iw_samples=2")
-    assert code == 0, err
-    assert "4 sentences x 2 z" in out
+    recorded = json.loads(vaelib("evaluate", first["key"], "--recorded", "--json")[1])
+    assert recorded["metrics"] == first["metrics"]
     assert sorted((tmp_path / "runs").rglob("*")) == before, "nothing is recorded"
     next((tmp_path / "runs").rglob("model.safetensors")).unlink()
-    assert "weights are not here" in vaelib("evaluate", first["key"], "--all")[2]
+    code, out, err = vaelib("evaluate", first["key"])
+    assert code == 0, err
+    assert "only those recorded: the weights are not here" in out
+    assert "weights are not here" in vaelib("evaluate", first["key"], "metrics=[bleu]")[2]
 
 
 def test_a_missing_value_is_explained(

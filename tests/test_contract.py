@@ -147,6 +147,12 @@ class NotFinite(Nudge):
         return super().forward(outputs, generator) / 0
 
 
+class Shared(Nudge):
+    def forward(self, outputs: Outputs, generator: torch.Generator) -> Tensor:
+        every = super().forward(outputs, generator)
+        return every.mean().expand(len(every))
+
+
 class NoGradient(Nudge):
     def forward(self, outputs: Outputs, generator: torch.Generator) -> Tensor:
         return (self.scale * outputs.z.detach().square()).sum(dim=1)
@@ -197,6 +203,7 @@ class HiddenBehind(Nudge):
         (GlobalNoise, "global generator"),
         (HiddenState, "same generator gives different values"),
         (NotFinite, "not finite"),
+        (Shared, "the other examples change a value"),
         (NoGradient, "no gradient reaches encoder"),
         (IdleParameter, "no gradient reaches scale"),
         (NotANumber, "a value is not finite"),

@@ -215,6 +215,7 @@ def test_both_kinds_of_files_give_back_what_was_written(tmp_path: Path) -> None:
         assert list(found) == list(wanted)
         for key, values in wanted.items():
             np.testing.assert_allclose(found[key], values, rtol=1e-12)
+        assert diagnose(**found).examples == 6, "and without a warning of a read-only array"
     table.to_csv(tmp_path / "b.csv", index=False)
     assert diagnose(**read_posteriors(tmp_path / "b.csv")).examples == 6
 

@@ -158,6 +158,9 @@ def test_a_method_is_found_by_the_name_its_paper_gives_it(name: str) -> None:
         "iVAE-MI",
         "dg-vae",
         "Coupled_VAE",
+        "Coupled-CycAnn",
+        "Coupled-beta",
+        "DG",
     ],
 )
 def test_case_and_joints_of_a_name_do_not_matter(name: str) -> None:
@@ -175,6 +178,13 @@ def test_case_and_joints_of_a_name_do_not_matter(name: str) -> None:
         ("Bag-of-words loss", "bow"),
         ("Word dropout", "word_dropout"),
         ("vMF-VAE, fixed κ", "vmf"),
+        ("BN-VAE with fixed shift", "bn_shift"),
+        ("BN with fixed shift", "bn_shift"),
+        ("DG-VAE(default)", "dg"),
+        ("IAF-VAE", "iaf"),
+        ("planar NF", "nf"),
+        ("BOW loss", "bow"),
+        ("MPD regularisation", "mae"),
         ("vMF-VAE, learnable κ", "vmf_learned"),
         ("MPD", "mae"),
         ("Aggressive training", "lagging"),

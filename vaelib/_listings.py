@@ -26,8 +26,10 @@ from vaelib.literals import visible
 from vaelib.metrics import METRICS
 from vaelib.metrics.catalogue import (
     BLEU_SAMPLES,
+    DISTINCT_SENTENCES,
     MI_SAMPLES,
     NGRAM_SENTENCES,
+    SELF_BLEU_SENTENCES,
     spec_of,
 )
 from vaelib.objectives.base import METHODS
@@ -202,8 +204,12 @@ def _samples(metric: str, config: Config, size: int) -> str:
         return f"pairs among {size} sentences"
     if metric in ("forward_ppl", "reverse_ppl"):
         return f"{NGRAM_SENTENCES[config.profile]:,} prior samples"
-    if metric in ("distinct", "self_bleu", "probe", "character_probe"):
-        return ""  # as the estimator says
+    if metric == "distinct":
+        return f"{DISTINCT_SENTENCES:,} prior samples" if what != "pairs" else f"{size} responses"
+    if metric == "self_bleu":
+        return f"{SELF_BLEU_SENTENCES:,} prior samples"
+    if metric == "probe":
+        return f"{size} {what} x 10 draws of the labels"
     return f"{size} {what}"
 
 

@@ -219,7 +219,7 @@ def _information(mu: Tensor, logvar: Tensor, generator: torch.Generator | None) 
 
 
 def _mean(log_likelihoods: Tensor | np.ndarray, size: int) -> float:
-    values = torch.as_tensor(log_likelihoods).double()
+    values = torch.asarray(log_likelihoods, copy=True).double()
     if values.shape != (size,) or not torch.isfinite(values).all():
         raise VaelibError(
             f"the log likelihoods {list(values.shape)} are not one finite number for each of the "

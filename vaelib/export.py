@@ -330,28 +330,25 @@ def evaluated_anew(store: Store, entry: Entry, changes: dict[str, Any]) -> Run |
     if entry.key == today or not (changes or possible):
         return None
     if not possible:
-        raise _impossible(entry)
+        again = f"vaelib train {config.method} --data {config.data} --profile {config.profile}"
+        raise VaelibError(
+            f"the run {entry.key} cannot be evaluated anew: its weights are not here, or the code "
+            f"that trained it has changed since; make it again with `{again} --fresh`."
+        )
     best_device(config.device)
     return run_config(config, store=store, fresh=True, progress=True)
 
 
-def whole_table(store: Store, entry: Entry, changes: dict[str, Any]) -> Run:
+def whole_table(store: Store, entry: Entry) -> Run | None:
     """A run with every metric there is, computed now on the CPU and recorded nowhere.
 
-    What the record has already by today's code and the same settings is taken from it.
-
-    Args:
-        store: Where the run is.
-        entry: The run.
-        changes: Settings of the evaluation that differ from the run's.
-
-    Raises:
-        VaelibError: The weights are not here, or the code that trained the run has changed since.
+    What the record has already by today's code is taken from it. None if the weights are not here,
+    or the code that trained the run has changed since.
     """
-    config = _asked(entry, changes)
+    config = entry.config
     today = todays_key(config)
     if today is None or not _possible(store, entry, today):
-        raise _impossible(entry)
+        return None
     run = Run(entry, store)
     known = run.metrics if entry.key == today else {}
     lacking = [s.name for s in METRICS.values() if not {*(s.columns or (s.name,))} & {*known}]
@@ -383,10 +380,3 @@ def _possible(store: Store, entry: Entry, today: Key | None) -> bool:
     """Whether the weights are here and are what today's code would train."""
     trained_today = today is not None and today.trained == entry.key.trained
     return trained_today and store.trained(entry.key) is not None
-
-
-def _impossible(entry: Entry) -> VaelibError:
-    return VaelibError(
-        f"the run {entry.key} cannot be evaluated anew: its weights are not here, or the code "
-        "that trained it has changed since; train it again with `vaelib train --fresh`."
-    )

@@ -17,6 +17,11 @@ def _plain(name: str) -> str:
     return name.casefold().translate(_PLAIN)
 
 
+def _short(name: str) -> str:
+    plain = _plain(name)
+    return plain.removesuffix("vae") or plain
+
+
 class Registry(Mapping[str, T], Generic[T]):
     """An ordered mapping from a name to an entry, with aliases and helpful errors.
 
@@ -56,16 +61,19 @@ class Registry(Mapping[str, T], Generic[T]):
         """The registered name behind `name`, which may be an alias.
 
         Where nothing goes by that very name, case does not matter, nor whether and how parts of it
-        are joined ("-", "_", a blank), if only one entry can be meant.
+        are joined ("-", "_", a blank), nor "VAE" at its end, if only one entry can be meant.
 
         Raises:
             UnknownName: Nothing goes by that name.
         """
         everyone = {known: known for known in self._entries} | self._aliases
         if isinstance(name, str):
-            plain = {to for known, to in everyone.items() if _plain(known) == _plain(name)}
-            if name in everyone or len(plain) == 1:
-                return everyone.get(name) or plain.pop()
+            if name in everyone:
+                return everyone[name]
+            for form in (_plain, _short):
+                alike = {to for known, to in everyone.items() if form(known) == form(name)}
+                if len(alike) == 1:
+                    return alike.pop()
         near = {_plain(known): to for known, to in everyone.items()}
         return check_name(name, self._entries, self.what, also=self._aliases | near)
 

@@ -82,7 +82,7 @@ class HypersphericalUniform(Drawn, Distribution):
         return torch.nn.functional.normalize(standard_normal(shape, self._like, generator), dim=-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density in nats with respect to the surface measure."""
+        """Log density `[...]` in nats, by the surface measure, of unit vectors `[..., d]`."""
         if self._validate_args:
             self._validate_sample(value)
         shape = torch.broadcast_shapes(value.shape[:-1], self.batch_shape)
@@ -172,7 +172,7 @@ class VonMisesFisher(Drawn, Distribution):
         return cosine[..., None] * self.loc + sine[..., None] * tangent
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log density in nats with respect to the surface measure."""
+        """Log density `[...]` in nats, by the surface measure, of unit vectors `[..., d]`."""
         if self._validate_args:
             self._validate_sample(value)
         cosine = (self.loc * value).sum(-1)

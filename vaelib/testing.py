@@ -189,6 +189,8 @@ def _reading(what: str, told: str) -> Iterator[None]:
 def check_term(name_or_class: str | type[Term], **options: Any) -> None:
     """Check a term: finite, of its scope's shape, differentiable, free of hidden state.
 
+    One of scope "example" has a value for each example that the others do not change.
+
     It meets a model of text; of images or pairs, where its `reads` has no text.
 
     Args:
@@ -211,8 +213,21 @@ def check_term(name_or_class: str | type[Term], **options: Any) -> None:
         penalty = _twice(lambda noise: term(model(x, noise), noise), what)
         wanted = (SIZE,) if term.scope == "example" else ()
         _require(penalty.shape == wanted, f"{what}: shape {tuple(penalty.shape)}, not {wanted}")
+        if term.scope == "example" and not mode:
+            _require(_is_its_own(model, term, x), f"{what}: the other examples change a value")
     inference = nn.ModuleDict({"encoder": model.encoder, "posterior": model.posterior})
     _gradients_reach(penalty.sum(), what, inference, term)
+
+
+def _is_its_own(model: VAE, term: Term, x: Tensor) -> bool:
+    """Whether the first example's value has no slope by what the encoder says of the others."""
+    seen: list[Tensor] = []
+    hook = model.encoder.register_forward_hook(lambda *call: seen.append(call[2]))
+    noise = make_generator(0, "testing/own")
+    value = term(model(x, noise), noise)[0]
+    hook.remove()
+    slopes = torch.autograd.grad(value, seen[:1], allow_unused=True) if value.requires_grad else []
+    return not any(slope is not None and bool(slope[1:].any()) for slope in slopes)
 
 
 def check_posterior(name_or_class: str | type[nn.Module], **options: Any) -> None:

@@ -78,7 +78,7 @@ class Vocabulary:
         return [BOS, *ids, EOS] if markers else ids
 
     def decode(self, ids: Iterable[int] | Tensor) -> list[str]:
-        """Words of ids up to the first `</s>`, without `<s>` and `<pad>`.
+        """Words of ids `[T]` up to the first `</s>`, without `<s>` and `<pad>`.
 
         Raises:
             VaelibError: An id lies outside the vocabulary.
@@ -167,7 +167,7 @@ class Split:
         return padded([self.sentence(i) for i in indices.tolist()])
 
     def draw(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """The batch as it is trained on: itself, since nothing in a text is random."""
+        """The batch `[B, T]` as it is trained on: itself, since nothing in a text is random."""
         return batch
 
     def buckets(self, batch_size: int) -> list[Tensor]:
@@ -220,7 +220,7 @@ class Examples(Protocol):
         """A batch of examples of any shape, padded."""
 
     def draw(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """The batch as it is trained on, with fresh noise where the data have it."""
+        """The batch `[B, ...]` as it is trained on, with fresh noise where the data have it."""
 
     def buckets(self, batch_size: int) -> list[Tensor]:
         """Indices of frozen batches for `gather`."""

@@ -81,7 +81,7 @@ def gradient_norms(
 
     Args:
         model: In any mode; it is left as it was.
-        batches: Batches of text, at least one.
+        batches: Batches of text `[B, T]`, at least one.
         coupled: The term that holds the coupled path, or None.
         generator: Source of z and the dropout masks; None is a fresh one with seed 0.
 

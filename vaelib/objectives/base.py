@@ -70,7 +70,15 @@ METHODS: Registry[Recipe] = Registry("method")
 
 
 def recipe(name: str, *, aliases: tuple[str, ...] = (), **fields: Any) -> Recipe:
-    """Declare a method; takes the fields of `Recipe`.
+    """Declare a method.
+
+    Args:
+        name: The method's.
+        aliases: Other names it is found by, such as its paper's.
+        fields: Those of `Recipe`: title, paper, equation, formula, summary, changes, options.
+
+    Returns:
+        The registered recipe.
 
     Raises:
         VaelibError: The name is taken.

@@ -81,7 +81,7 @@ def density_gap(
     Args:
         mu, logvar: Posteriors [n, D].
         samples: M, samples of each posterior.
-        aggregation_size: `|b|`, posteriors a group; None is all n.
+        aggregation_size: `|b|`, posteriors a group; None or 0 is all n.
         form: "marginal" (Eq. 11, the reported one) or "joint" (Eq. 9).
         generator: Source of the samples; None is a fresh one with seed 0, so give one to data
             that were drawn with that seed themselves.
@@ -180,7 +180,7 @@ def _joint_gap(z: Tensor, q: Distribution, p: Distribution, size: int) -> Tensor
 
 recipe(
     "dg",
-    aliases=("DG-VAE",),
+    aliases=("DG-VAE", "DG-VAE (default)"),
     title="DG-VAE",
     paper="Zhang et al. 2022",
     equation="Eq. 11",

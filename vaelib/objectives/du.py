@@ -18,7 +18,7 @@ recipe(
 )
 recipe(
     "bn_shift",
-    aliases=("BN-VAE (fixed shift)",),
+    aliases=("BN-VAE (fixed shift)", "BN-VAE with fixed shift", "BN with fixed shift"),
     title="BN-VAE with fixed shift",
     paper=PAPER,
     equation="DU-VAE Appendix F, Tables S1 and S2",
@@ -28,7 +28,7 @@ recipe(
 )
 recipe(
     "nf",
-    aliases=("VAE-NF", "VAE-NF (planar)"),
+    aliases=("VAE-NF", "VAE-NF (planar)", "Planar NF"),
     title="VAE-NF",
     paper="Rezende & Mohamed 2015; Wu et al. 2020",
     equation="Coupled-VAE Section 5.2",
@@ -38,7 +38,7 @@ recipe(
 )
 recipe(
     "iaf",
-    aliases=("VAE-IAF", "IAF"),
+    aliases=("VAE-IAF", "IAF", "IAF-VAE"),
     title="VAE-IAF",
     paper="Kingma et al. 2016",
     equation="DU-VAE Eq. S22",
