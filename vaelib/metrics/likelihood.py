@@ -75,7 +75,8 @@ def importance_weighted_nll(
     """`-log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x)`, z_k from q(z|x).
 
     An upper bound of the NLL in expectation, tight as K grows; K = 1 is the negative ELBO. All
-    sentences and samples go through the decoder together, `rows` pairs at a time.
+    sentences and samples go through the decoder together, `rows` pairs at a time. The codes
+    `[K, B, D]` are held whole, so many sentences are given in batches, as an evaluation gives them.
 
     Args:
         model: In evaluation mode.
@@ -83,8 +84,8 @@ def importance_weighted_nll(
         samples: The number K of codes for each sentence.
         generator: Source of the samples; None is a fresh one with seed 0, so give one to data
             that were drawn with that seed themselves.
-        rows: Decoder rows (sentence-sample pairs) at a time: the memory bound, without influence
-            on the result. None decodes about 8,192 tokens at a time on a CPU, 16,384 elsewhere, and
+        rows: Decoder rows (sentence-sample pairs) at a time: the bound of what the decoder takes
+            of the memory, without influence on the result. None decodes about 8,192 tokens at a time on a CPU, 16,384 elsewhere, and
             no fewer than 32 rows.
 
     Returns:
