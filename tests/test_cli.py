@@ -23,6 +23,7 @@ from vaelib.metrics import METRICS
 from vaelib.run import Run
 from vaelib.store import Store, read_arrays, read_json, write_json
 from vaelib.studies import Study, declaration
+from vaelib.throughput import Load, throughput
 
 LABELS = ["VAE (default)", "DG-VAE(default)"]
 Command = Callable[..., tuple[int, str, str]]
@@ -373,6 +374,17 @@ def test_the_whole_table_is_computed_and_not_recorded(
     assert code == 0, err
     assert "only those recorded: the weights are not here" in out
     assert "weights are not here" in vaelib("evaluate", first["key"], "metrics=[bleu]")[2]
+
+
+def test_a_device_is_measured(vaelib: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"loads": [Load("vae", "lstm", "ptb", 40, 5)], "profile": "smoke"}
+    monkeypatch.setattr(throughput, "__kwdefaults__", throughput.__kwdefaults__ | small)
+    code, out, err = vaelib("bench", "--device", "cpu", "--seconds", "0.05", "--json")
+    assert code == 0, err
+    assert json.loads(out)[0]["sentences like"] == "ptb"
+    code, _, err = vaelib("bench", "--device", "cuda:9")
+    assert code == 2
+    assert "cuda:9" in err
 
 
 def test_a_missing_value_is_explained(

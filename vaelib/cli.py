@@ -197,6 +197,25 @@ def diagnose(
         _listings.print_table(found["units"], "\n".join([*found["summary"], ""]))
 
 
+@app.command()
+def bench(
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="fp32 or bf16.")] = "fp32",
+    together: Annotated[int, typer.Option(help="Models that train at the same time.")] = 1,
+    seconds: Annotated[float, typer.Option(help="Of each measurement.")] = 5.0,
+    as_json: Json = False,
+) -> None:
+    """Time training steps at the papers' sizes on a device, and what share of its speed they take.
+
+    The shares are of one large matrix product in the same precision, and of a copy of a large
+    tensor, on the same device.
+    """
+    from vaelib.throughput import throughput
+
+    table = throughput(device, precision, together=together, seconds=seconds)
+    print_list(table.round(3).to_dict("records"), as_json)
+
+
 # ---------------------------------------------------------------- studies and claims
 
 

@@ -85,8 +85,8 @@ def importance_weighted_nll(
         generator: Source of the samples; None is a fresh one with seed 0, so give one to data
             that were drawn with that seed themselves.
         rows: Decoder rows (sentence-sample pairs) at a time: the bound of what the decoder takes
-            of the memory, without influence on the result. None decodes about 8,192 tokens at a time on a CPU, 16,384 elsewhere, and
-            no fewer than 32 rows.
+            of the memory, without influence on the result. None decodes about 8,192 tokens at a
+            time on a CPU, 16,384 elsewhere, and no fewer than 32 rows.
 
     Returns:
         Nats `[B]`, summed over tokens.
