@@ -9,7 +9,7 @@ A part of your own passes when these raise nothing, e.g. in your tests:
 import contextlib
 import inspect
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, kl_divergence
 
+from vaelib._contract import check_moves, gradients_reach, require, twice
 from vaelib.backbones import BACKBONES
 from vaelib.build import PARTS, Built, build, complete, load_data, resolve
 from vaelib.config import Config
@@ -45,11 +46,6 @@ QUICK: dict[str, Any] = {"profile": "smoke", "epochs": 3, "lr": 0.01}
 USUAL_DATA = {"text": "grammar", "pairs": "pairs", "images": "digits"}  # embedded, by what it holds
 
 
-def _require(condition: bool, sentence: str) -> None:
-    if not condition:
-        raise AssertionError(sentence)
-
-
 def sentences(size: int = SIZE, length: int = LENGTH, vocab_size: int = 12) -> Tensor:
     """Random sentences `[size, length]` with both markers, always the same ones."""
     noise = make_generator(0, "testing/words")
@@ -70,58 +66,6 @@ def examples(reads: str = "text") -> Tensor:
 def shape_for(x: Tensor) -> Shape:
     """Tiny sizes for a batch: of images `[B, P]` in floating point, V is P."""
     return replace(SHAPE, vocab_size=x.shape[1]) if x.is_floating_point() else SHAPE
-
-
-def _gradients_reach(value: Tensor, what: str, *modules: nn.Module) -> None:
-    """Every parameter that is not frozen has a finite gradient that is not all zero."""
-    _require(value.requires_grad, f"{what}: no gradient leaves it, as of a detached tensor")
-    value.backward()
-    every = (pair for module in modules for pair in module.named_parameters())
-    for name, parameter in (pair for pair in every if pair[1].requires_grad):
-        _require(parameter.grad is not None, f"{what}: no gradient reaches {name}")
-        grad = torch.as_tensor(parameter.grad)
-        _require(bool(grad.isfinite().all()), f"{what}: the gradient of {name} is not finite")
-        _require(bool(grad.any()), f"{what}: the gradient of {name} is zero everywhere")
-
-
-def _twice(call: Callable[[torch.Generator], Tensor], what: str) -> Tensor:
-    """Call twice with the same seed; the values agree and torch's global state is left alone."""
-    before = torch.get_rng_state()
-    both = [call(torch.Generator().manual_seed(7)) for _ in range(2)]
-    for value in both:
-        _require(isinstance(value, Tensor), f"{what}: it gives {value!r}, not a tensor")
-        _require(bool(torch.isfinite(value).all()), f"{what}: a value is not finite")
-    _require(torch.equal(*both), f"{what}: the same generator gives different values")
-    untouched = torch.equal(before, torch.get_rng_state())
-    _require(untouched, f"{what}: it draws from torch's global generator, not from its own")
-    return both[0]
-
-
-def check_moves(part: nn.Module, what: str) -> None:
-    """Check, without another device, that a part or model moves to one whole.
-
-    Raises:
-        AssertionError: A plain tensor is among its attributes, in a list, dict or distribution too.
-    """
-    own = {id(parameter) for parameter in part.parameters()}  # these move in place
-    for path, module in part.named_modules():
-        for name, value in vars(module).items():
-            at = f"{path}.{name}".lstrip(".")
-            _require(
-                name == "_buffers" or all(id(held) in own for held in _tensors(value)),
-                f"{what}: `{at}` holds a plain tensor, which stays behind when the part moves to "
-                "another device; make it a buffer (`register_buffer`) or a parameter",
-            )
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors in a value, however deep; modules are not entered."""
-    inside = vars(value) if isinstance(value, Distribution) else value
-    inside = inside.values() if isinstance(inside, Mapping) else inside
-    if isinstance(value, Tensor):
-        yield value
-    elif inside is not value or isinstance(value, list | tuple | set):
-        yield from (tensor for one in inside for tensor in _tensors(one))
 
 
 _TINY = {  # the parts that a term is checked with, by what it reads
@@ -206,17 +150,17 @@ def check_term(name_or_class: str | type[Term], **options: Any) -> None:
     x = examples(reads)
     model, term = _tiny_model(reads, lambda shape: _make(part, what, shape, **options))
 
-    _require(term.scope in ("example", "batch"), f"{what}: scope is {term.scope!r}")
+    require(term.scope in ("example", "batch"), f"{what}: scope is {term.scope!r}")
     for mode in (False, True):
         model.train(mode)
         term.train(mode)
-        penalty = _twice(lambda noise: term(model(x, noise), noise), what)
+        penalty = twice(lambda noise: term(model(x, noise), noise), what)
         wanted = (SIZE,) if term.scope == "example" else ()
-        _require(penalty.shape == wanted, f"{what}: shape {tuple(penalty.shape)}, not {wanted}")
+        require(penalty.shape == wanted, f"{what}: shape {tuple(penalty.shape)}, not {wanted}")
         if term.scope == "example" and not mode:
-            _require(_is_its_own(model, term, x), f"{what}: the other examples change a value")
+            require(_is_its_own(model, term, x), f"{what}: the other examples change a value")
     inference = nn.ModuleDict({"encoder": model.encoder, "posterior": model.posterior})
-    _gradients_reach(penalty.sum(), what, inference, term)
+    gradients_reach(penalty.sum(), what, inference, term)
 
 
 def _is_its_own(model: VAE, term: Term, x: Tensor) -> bool:
@@ -248,17 +192,17 @@ def check_posterior(name_or_class: str | type[nn.Module], **options: Any) -> Non
     q: Distribution = posterior(h)
     p = PRIORS["uniform_sphere" if isinstance(q, VonMisesFisher) else "normal"](SHAPE)()
     shapes = (tuple(q.batch_shape), tuple(q.event_shape))
-    _require(shapes == ((SIZE,), (SHAPE.latent_dim,)), f"{what}: batch and event are {shapes}")
-    z = _twice(lambda generator: rsample(q, (3,), generator), what)
-    _require(z.shape == (3, SIZE, SHAPE.latent_dim), f"{what}: samples are {tuple(z.shape)}")
-    _require(q.log_prob(z).shape == (3, SIZE), f"{what}: log_prob has a wrong shape")
+    require(shapes == ((SIZE,), (SHAPE.latent_dim,)), f"{what}: batch and event are {shapes}")
+    z = twice(lambda generator: rsample(q, (3,), generator), what)
+    require(z.shape == (3, SIZE, SHAPE.latent_dim), f"{what}: samples are {tuple(z.shape)}")
+    require(q.log_prob(z).shape == (3, SIZE), f"{what}: log_prob has a wrong shape")
     rate = kl_divergence(q, p)
-    _require(rate.shape == (SIZE,) and _may_be_kl(rate, q), f"{what}: KL is {rate}")
+    require(rate.shape == (SIZE,) and _may_be_kl(rate, q), f"{what}: KL is {rate}")
     far = rsample(q, (), noise).square() * torch.arange(SHAPE.latent_dim)
-    _gradients_reach(far.sum(), what, posterior)
-    _require(h.grad is not None and bool(h.grad.any()), f"{what}: no gradient reaches the encoder")
+    gradients_reach(far.sum(), what, posterior)
+    require(h.grad is not None and bool(h.grad.any()), f"{what}: no gradient reaches the encoder")
     alone = posterior.eval()(h[:1]).mode
-    _require(bool(torch.isfinite(alone).all()), f"{what}: a single example gives {alone}")
+    require(bool(torch.isfinite(alone).all()), f"{what}: a single example gives {alone}")
 
 
 def _may_be_kl(rate: Tensor, q: Distribution) -> bool:
@@ -288,14 +232,14 @@ def check_encoder(
     encoder = _make(part, what, shape_for(x), **options)
     with _reading(what, told):
         if isinstance(encoder, NoisyEncoder):
-            _twice(lambda generator: encoder.train()(x, generator), what)
+            twice(lambda generator: encoder.train()(x, generator), what)
         encoder.eval()
-        h = _twice(lambda _: encoder(x), what)
+        h = twice(lambda _: encoder(x), what)
     wanted = (len(x), encoder.output_dim)
-    _require(h.shape == wanted, f"{what}: shape {tuple(h.shape)}, not {wanted}")
+    require(h.shape == wanted, f"{what}: shape {tuple(h.shape)}, not {wanted}")
     alone = encoder(x[:1])
-    _require(torch.allclose(alone, h[:1], atol=1e-6), f"{what}: the other examples change h")
-    _gradients_reach(h.square().sum() + h.sum(), what, encoder)
+    require(torch.allclose(alone, h[:1], atol=1e-6), f"{what}: the other examples change h")
+    gradients_reach(h.square().sum() + h.sum(), what, encoder)
 
 
 def check_decoder(
@@ -320,15 +264,15 @@ def check_decoder(
     z = torch.randn(2 * len(x), SHAPE.latent_dim, generator=make_generator(0, "testing/codes"))
     z.requires_grad_()
     with _reading(what, told):
-        _twice(lambda generator: decoder.train()(x, z, generator), what)
-    log_px = _twice(lambda generator: decoder.eval()(x, z, generator), what)
-    _require(log_px.shape == (len(z),), f"{what}: shape {tuple(log_px.shape)}, not {(len(z),)}")
-    _require(bool((log_px <= 0).all()), f"{what}: a log-likelihood is positive")
+        twice(lambda generator: decoder.train()(x, z, generator), what)
+    log_px = twice(lambda generator: decoder.eval()(x, z, generator), what)
+    require(log_px.shape == (len(z),), f"{what}: shape {tuple(log_px.shape)}, not {(len(z),)}")
+    require(bool((log_px <= 0).all()), f"{what}: a log-likelihood is positive")
     second = decoder(x, z[len(x) :])
     same = torch.allclose(second, log_px[len(x) :], atol=1e-4)
-    _require(same, f"{what}: k codes an example are not read as k copies of the batch")
-    _gradients_reach(log_px.sum(), what, decoder)
-    _require(z.grad is not None and bool(z.grad.any()), f"{what}: no gradient reaches z")
+    require(same, f"{what}: k codes an example are not read as k copies of the batch")
+    gradients_reach(log_px.sum(), what, decoder)
+    require(z.grad is not None and bool(z.grad.any()), f"{what}: no gradient reaches z")
 
 
 def check_method(name: str, **overrides: Any) -> None:
@@ -357,12 +301,12 @@ def check_method(name: str, **overrides: Any) -> None:
             validate(b, batches, make_generator(0, "testing/valid"))["distortion"]
             for b in (build(config, len(corpus.vocabulary)), whole.built)
         )
-        _require(after < before, f"{name}: the distortion went from {before} to {after}")
+        require(after < before, f"{name}: the distortion went from {before} to {after}")
         _same(whole, _interrupted(config, corpus, Path(place)), f"{name}, resumed")
         made = run_config(config, store=Store(Path(place, "runs")))
         kept, mine = made.model().state_dict(), whole.built.model.state_dict()
         equal = all(torch.equal(kept[k], v) for k, v in mine.items())
-        _require(equal, f"{name}: a second run, or its stored weights, differ from the first")
+        require(equal, f"{name}: a second run, or its stored weights, differ from the first")
 
 
 def usual_data(method: str) -> str:
@@ -377,13 +321,13 @@ def _check_step(name: str, built: Built, x: Tensor) -> None:
     outputs: Outputs = built.model.train()(x, generator)
     for what in ("log_px", "rate", "distortion", "elbo"):
         value = getattr(outputs, what)
-        _require(value.shape == (len(x),), f"{name}: {what} has shape {tuple(value.shape)}")
-        _require(bool(torch.isfinite(value).all()), f"{name}: {what} is not finite")
-    _require(bool((outputs.log_px < 0).all()), f"{name}: a log-likelihood is not negative")
-    _require(_may_be_kl(outputs.rate, outputs.q), f"{name}: a rate is negative")
+        require(value.shape == (len(x),), f"{name}: {what} has shape {tuple(value.shape)}")
+        require(bool(torch.isfinite(value).all()), f"{name}: {what} is not finite")
+    require(bool((outputs.log_px < 0).all()), f"{name}: a log-likelihood is not negative")
+    require(_may_be_kl(outputs.rate, outputs.q), f"{name}: a rate is negative")
     loss, parts = built.objective.train()(outputs, 1.0, generator)
-    _require(all(v.shape == () for v in parts.values()), f"{name}: a part is not a scalar")
-    _gradients_reach(loss, name, built.model, built.objective)
+    require(all(v.shape == () for v in parts.values()), f"{name}: a part is not a scalar")
+    gradients_reach(loss, name, built.model, built.objective)
 
 
 class _Interrupt(Exception):
@@ -411,5 +355,5 @@ def _interrupted(config: Config, corpus: Corpus, place: Path) -> Training:
 def _same(one: Training, other: Training, what: str) -> None:
     """Both trainings ended with the same bits."""
     for (name, a), b in zip(one.best.items(), other.best.values(), strict=True):
-        _require(torch.equal(a, b), f"{what}: {name} differs")
-    _require((one.history == other.history).all(), f"{what}: the histories differ")
+        require(torch.equal(a, b), f"{what}: {name} differs")
+    require((one.history == other.history).all(), f"{what}: the histories differ")
