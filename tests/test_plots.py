@@ -252,7 +252,9 @@ def test_ten_thousand_posteriors_keep_a_small_svg() -> None:
 
 
 def test_pairs_beyond_the_latent_size_are_left_out() -> None:
-    titles = [t for t in words(plots.dimension_panels(*posterior(50, 16))) if "ranks" in t]
+    shown = words(plots.dimension_panels(*posterior(50, 16), about="VAE, on grammar"))
+    titles = [t for t in shown if "ranks" in t]
+    assert any("VAE, on grammar" in t for t in shown)
     assert titles == ["ranks 1, 2", "ranks 7, 8", "ranks 13, 14"]
     with pytest.raises(VaelibError, match="ranks"):
         plots.dimension_panels(*posterior(50, 2), pairs=[(6, 7)])

@@ -181,7 +181,9 @@ def test_proposition_draws_closed_form_samples_and_bound() -> None:
 
 def test_training_curves_mark_the_end_of_the_warm_up_and_leave_out_what_is_no_number() -> None:
     table = {"VAE": followed(), "IAF": followed().assign(mpd=math.nan, ce=math.nan)}
-    axes = plots.training_curves(table).axes
+    picture = plots.training_curves(table, "grammar")
+    assert picture.get_suptitle() == "grammar", "pictures of several data sets are told apart"
+    axes = picture.axes
     lines = [[line.get_label() for line in a.lines if line.get_label()[0] != "_"] for a in axes]
     assert lines == [["VAE"], ["VAE"], ["VAE", "IAF"], ["VAE", "IAF"]]
     for one in axes:

@@ -169,17 +169,19 @@ def _look(label: str, place: int) -> Look:
 
 
 @styled
-def training_curves(followed: Mapping[str, pd.DataFrame]) -> Picture:
+def training_curves(followed: Mapping[str, pd.DataFrame], about: str = "") -> Picture:
     """What runs tracked on validation data, epoch by epoch: MPD, CE, MI, active units.
 
     Args:
         followed: Label -> as of `vaelib.claims.dynamics.tracked`. A table without rows takes a
             colour and is not drawn; numbers a posterior does not have are left out.
+        about: What stands above, such as the data set.
     """
     full = [int((t["weight"] >= 1).idxmax()) + 1 for t in followed.values() if len(t)]
     if not full:
         return style.blank("no run tracked these numbers")
     figure = style.picture(5.0)
+    figure.suptitle(about, fontsize=9)
     grid = figure.subplots(2, 2, sharex=True)
     for axes, (name, title) in zip(grid.flat, TRACKED.items(), strict=True):
         axes.set_title(title)

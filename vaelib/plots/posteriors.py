@@ -211,12 +211,15 @@ def _row_of(label: str) -> str:
 
 
 @styled
-def dimension_panels(mu: Any, logvar: Any, pairs: Sequence[tuple[int, int]] = PAIRS) -> Picture:
+def dimension_panels(
+    mu: Any, logvar: Any, pairs: Sequence[tuple[int, int]] = PAIRS, about: str = ""
+) -> Picture:
     """The same for pairs of less and less active dimensions of one model (Appendix G).
 
     Args:
         mu, logvar: Posteriors [N, D].
         pairs: Ranks by variance of the mean, from 0; pairs beyond D are left out.
+        about: What stands first in the note, such as the model.
 
     Raises:
         VaelibError: No pair is left.
@@ -225,8 +228,8 @@ def dimension_panels(mu: Any, logvar: Any, pairs: Sequence[tuple[int, int]] = PA
     if not shown:
         raise VaelibError(f"none of the ranks {list(pairs)} exists; give pairs below D.")
     panels = [_two((f"ranks {a + 1}, {b + 1}", mu, logvar), (a, b)) for a, b in shown]
-    note = f"axes: dimensions ranked by the variance of their posterior means\n{_CIRCLES}"
-    return _panels(_wrapped(panels), note)
+    axes = "axes: dimensions ranked by the variance of their posterior means"
+    return _panels(_wrapped(panels), "\n".join(filter(None, [about, axes, _CIRCLES])))
 
 
 @styled
