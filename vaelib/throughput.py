@@ -20,7 +20,6 @@ from vaelib.strategies import autocast
 from vaelib.train import Training, machine
 
 _LARGE = {"cpu": 1_024, "cuda": 8_192}  # rows of the matrices whose product is the device's best
-_BATCHES = 4
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def _config(load: Load, device: str, precision: str, profile: str) -> Config:
 
 def _training(load: Load, config: Config) -> Training:
     """A training on random sentences, all of one length, that lie on the device."""
-    count = _BATCHES * config.batch_size
+    count = 4 * config.batch_size
     words = (f"w{i}" for i in range(load.vocabulary - len(SPECIALS)))
     vocabulary = Vocabulary((*SPECIALS, *words))
     ids = torch.randint(4, load.vocabulary, (count, load.words + 2))
@@ -126,8 +125,7 @@ class _Timed:
 def _timed(load: Load, config: Config, seconds: float, ready: Callable[[], Any] = int) -> _Timed:
     with machine(config):
         training = _training(load, config)
-        model = training.built
-        x = training.batches[0]
+        model, x = training.built, training.batches[0]
         flops = _counted(training, x)
         ready()
         rate = _rate(lambda: _step(training), config.device, seconds)
