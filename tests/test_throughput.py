@@ -48,4 +48,4 @@ def test_a_process_that_fails_ends_the_others() -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_card_is_measured(precision: str) -> None:
     table = throughput("cuda", precision, seconds=0.5, loads=[TINY], together=2)
-    assert table["peak MB"].item() > 0
+    assert 0 < table["peak MB"].item() < 1_000, "the model's, not the large product's"

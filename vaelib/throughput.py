@@ -17,6 +17,7 @@ from vaelib.config import Config
 from vaelib.data.corpus import SPECIALS, Corpus, Split, Vocabulary
 from vaelib.errors import VaelibError
 from vaelib.strategies import autocast
+from vaelib.testing import sentences
 from vaelib.train import Training, machine
 
 _LARGE = {"cpu": 1_024, "cuda": 8_192}  # rows of the matrices whose product is the device's best
@@ -80,10 +81,11 @@ def throughput(
     """
     if together < 1 or not seconds > 0:
         raise VaelibError(f"together={together}, seconds={seconds}: give 1 or more, and above 0.")
+    options = {"profile": profile, "device": device, "precision": precision}
+    configs = [resolve(x.method, data=x.data, backbone=x.backbone, **options) for x in loads]
+    best = _best(configs[0], min(seconds, 1.0)) if configs else ()
     rows = []
-    for load in loads:
-        config = _config(load, device, precision, profile)
-        best = _best(config, min(seconds, 1.0))
+    for load, config in zip(loads, configs, strict=True):
         alone = _timed(load, config, seconds)
         row = {"method": load.method, "backbone": load.backbone, "sentences like": load.data}
         row |= {"device": config.device, "precision": precision, **_shares(alone, *best)}
@@ -94,18 +96,11 @@ def throughput(
     return pd.DataFrame(rows)
 
 
-def _config(load: Load, device: str, precision: str, profile: str) -> Config:
-    options = {"backbone": load.backbone, "device": device, "precision": precision}
-    return resolve(load.method, data=load.data, profile=profile, **options)
-
-
 def _training(load: Load, config: Config) -> Training:
     """A training on random sentences, all of one length, that lie on the device."""
     count = 4 * config.batch_size
-    words = (f"w{i}" for i in range(load.vocabulary - len(SPECIALS)))
-    vocabulary = Vocabulary((*SPECIALS, *words))
-    ids = torch.randint(4, load.vocabulary, (count, load.words + 2))
-    ids[:, 0], ids[:, -1] = 1, 2
+    vocabulary = Vocabulary((*SPECIALS, *map(str, range(load.vocabulary - len(SPECIALS)))))
+    ids = sentences(count, load.words + 2, load.vocabulary)
     split = Split(ids.flatten(), torch.arange(count + 1) * ids.shape[1])
     corpus = Corpus(load.data, load.data, split, split, split, vocabulary)
     return Training(config, corpus.to(config.device))
@@ -123,19 +118,22 @@ class _Timed:
 
 
 def _timed(load: Load, config: Config, seconds: float, ready: Callable[[], Any] = int) -> _Timed:
+    cuda = config.device.startswith("cuda")
+    if cuda:  # else the peak would be that of what was measured before
+        torch.cuda.reset_peak_memory_stats(config.device)
     with machine(config):
         training = _training(load, config)
-        model, x = training.built, training.batches[0]
+        built, x = training.built, training.batches[0]
         flops = _counted(training, x)
         ready()
         rate = _rate(lambda: _step(training), config.device, seconds)
-    parameters = [p for m in (model.model, model.objective) for p in m.parameters()]
-    size = 4 * sum(p.numel() for p in dict.fromkeys(parameters))
+    whole = nn.ModuleList([built.model, built.objective])  # shared parts count once
+    size = 4 * sum(p.numel() for p in whole.parameters())
     states = sum(1 for v in next(iter(training.optimizer.state.values()), {}).values() if v.dim())
     # Weights read twice and written, gradients written and read twice, states read and written;
     # the word scores written and read on both ways.
-    traffic = size * (6 + 2 * states) + 16 * x[:, 1:].numel() * load.vocabulary
-    cuda = config.device.startswith("cuda")
+    scores = x[:, 1:].numel() * load.vocabulary * (2 if config.precision == "bf16" else 4)
+    traffic = size * (6 + 2 * states) + 4 * scores
     peak = torch.cuda.max_memory_allocated(config.device) / 1e6 if cuda else float("nan")
     return _Timed(rate, int((x > 0).sum()), flops, traffic, peak)
 
@@ -155,9 +153,9 @@ def _counted(training: Training, x: Tensor) -> float:
         rows = inputs[0].numel() / inputs[0].shape[-1]
         total += 2 * rows * sum(p.numel() for p in module.parameters() if p.dim() > 1)
 
-    every = [*training.built.model.modules(), *training.built.objective.modules()]
-    kinds = (nn.Linear, nn.LSTM, nn.GRU)
-    hooks = [m.register_forward_hook(seen) for m in dict.fromkeys(every) if isinstance(m, kinds)]
+    whole = nn.ModuleList([training.built.model, training.built.objective])
+    products = [m for m in whole.modules() if isinstance(m, nn.Linear | nn.LSTM | nn.GRU)]
+    hooks = [module.register_forward_hook(seen) for module in products]
     training.strategy.step(x, 0.5, training.noise)
     for hook in hooks:
         hook.remove()
@@ -171,13 +169,13 @@ def _rate(work: Callable[[], Any], device: str, seconds: float) -> float:
         work()
     wait()
     done, begun = 0, time.perf_counter()
-    while (passed := time.perf_counter() - begun) < seconds or not done:
+    while not done or time.perf_counter() - begun < seconds:
         work()
         done += 1
         if done % 10 == 0:
             wait()
     wait()
-    return done / max(passed, time.perf_counter() - begun)
+    return done / (time.perf_counter() - begun)
 
 
 def _best(config: Config, seconds: float) -> tuple[float, float]:
@@ -186,9 +184,9 @@ def _best(config: Config, seconds: float) -> tuple[float, float]:
     a = torch.randn(size, size, device=config.device)
     with machine(config), torch.no_grad(), autocast(a.device, config.precision):
         products = _rate(lambda: a @ a, config.device, seconds)
-        many = torch.empty(16, size, size, device=config.device)
-        copies = _rate(lambda: many.copy_(many.flip(0)), config.device, seconds)
-    return products * 2 * size**3, copies * 4 * 4 * many.numel()
+        many = torch.zeros(2, 8, size, size, device=config.device)
+        copies = _rate(lambda: many[0].copy_(many[1]), config.device, seconds)
+    return products * 2 * size**3, copies * 4 * many.numel()  # one half read, the other written
 
 
 def _shares(found: _Timed, flops: float, traffic: float) -> dict[str, float]:
