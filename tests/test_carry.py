@@ -77,24 +77,39 @@ def test_rounding_is_carried_where_it_is_allowed_and_said_so(folder: Path, tmp_p
 
 
 @pytest.mark.slow
-def test_on_another_processor_both_codes_are_heard(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("sentences", [None, 20])
+def test_on_another_processor_both_codes_are_heard(
+    folder: Path, tmp_path: Path, sentences: int | None
+) -> None:
     """The record has digits of its own; the same code before and after speaks for it."""
     config, witnesses = config_of(), Store(tmp_path / "witnesses")
+    small = config_of(train_size=20, valid_size=4, test_size=4, nll_size=4)
+    asked = config if sentences is None else small
     path = commit(folder, config, Store(tmp_path / "made"), "1" * 12)
     record = read_json(path)
     record["metrics"]["kl"] += 0.01
     path.write_text(json.dumps(record))
     with pytest.raises(VaelibError, match="'nowhere': git has no such code"):
         carry(folder, witnesses, before="nowhere", progress=False)
-    with pytest.raises(VaelibError, match=f"does not make these records; not made: {path.stem}"):
-        carry(folder, witnesses, before="HEAD", jobs=1, progress=False)
+    earlier = f"{asked.hash}-{'1' * 12}-{'1' * 12}"
+    how = {"before": "HEAD", "sentences": sentences, "jobs": 1, "progress": False}
+    with pytest.raises(VaelibError, match=f"does not make these records; not made: {earlier}"):
+        carry(folder, witnesses, **how)
     # As if the commit had been of the older code: its fact lies where that code would put it.
-    today = run_config(config, store=witnesses).entry
-    write_json(witnesses.record_path(Key.parse(path.stem)), today.record | {"key": path.stem})
-    done = carry(folder, witnesses, before="HEAD", jobs=1, progress=False)
+    today = run_config(asked, store=witnesses).entry
+    write_json(witnesses.record_path(Key.parse(earlier)), today.record | {"key": earlier})
+    done = carry(folder, witnesses, **how)
     assert (done.records, done.differing) == (1, ())
     made = read_json(path.with_name(f"{key_of(config)}.json"))
     assert made["metrics"]["kl"] == record["metrics"]["kl"]
+
+
+@pytest.mark.parametrize("given", [{"sentences": 20}, {"sentences": 4, "before": "HEAD"}])
+def test_a_small_witness_needs_something_to_be_compared_with(
+    folder: Path, tmp_path: Path, given: dict[str, object]
+) -> None:
+    with pytest.raises(VaelibError, match="give 5 or more, and `before`"):
+        carry(folder, Store(tmp_path), progress=False, **given)
 
 
 @pytest.mark.parametrize("change", ["a word", "a column", "not a number", "a unit"])

@@ -230,19 +230,23 @@ def runs_carry(
         str | None,
         typer.Option(help="Commit whose code the records are of: make witnesses by both codes."),
     ] = None,
+    sentences: Annotated[
+        int | None,
+        typer.Option(help="With --before: at most so many training sentences in a witness."),
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Processes at a time.")] = 2,
 ) -> None:
     """Carry stale records over to rewritten code, where it makes the same numbers.
 
     One run of every kind is made anew; where it comes out the same, the records of its kind get
     the newer code's name, and say so. Other processors give other digits: there let --before make
-    each witness by both codes.
+    each witness by both codes; these may be small, which saves most of the time.
     """
     from vaelib.carry import carry
     from vaelib.store import Store, default_store
 
     store = Store(default_store().root)
-    done = carry(folder, store, within=within, before=before, jobs=jobs)
+    done = carry(folder, store, within=within, before=before, sentences=sentences, jobs=jobs)
     print(f"{done.records} records carried over by {done.witnesses} witnesses")
     for name in done.differing:
         print(f"came out otherwise, so its records stay stale: {name}")

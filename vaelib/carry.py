@@ -6,7 +6,8 @@ last digit, or within a tolerance for code that sums in another order, the recor
 renamed to the newer code's key, and their provenance says so; where it does not, they stay stale.
 
 Another processor gives other digits to the same code. There a witness is made twice, by the code
-that the records are of (an earlier commit) and by today's, and these two are compared.
+that the records are of (an earlier commit) and by today's, and these two are compared. Such a
+witness may be smaller than the record: fewer sentences take the same way through the code.
 """
 
 import io
@@ -18,10 +19,11 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vaelib.config import Config
 from vaelib.errors import VaelibError
 from vaelib.run import key_of
 from vaelib.store import Entry, Key, Store, write_json
@@ -76,6 +78,7 @@ def carry(
     *,
     within: float = 0.0,
     before: str | None = None,
+    sentences: int | None = None,
     jobs: int = 2,
     progress: bool = True,
 ) -> Carried:
@@ -87,29 +90,38 @@ def carry(
         within: Largest difference of any number, see `difference`; 0 asks for the same digits.
         before: The commit whose code the records are of. Witnesses are then made by that code as
             well, and the two compared, instead of the new one with the record.
+        sentences: The most training sentences (or images) of a witness, and a fifth of that to
+            validate and to test on; None takes as many as the record. Only with `before`.
         jobs: Processes at a time.
         progress: Show a bar.
 
     Raises:
         VaelibError: The store shows committed records, which would be their own witnesses,
-            `within` is so large that it could hide a change of the method, or `before` is no
-            commit or has other code than the records.
+            `within` is so large that it could hide a change of the method, `before` is no commit
+            or has other code than the records, or `sentences` is below 5 or without `before`.
     """
     if not 0 <= within <= MOST:
         raise VaelibError(f"within={within}: give 0 (the same digits) to {MOST} (rounding).")
     if store.results is not None:
         raise VaelibError("carry: witnesses need a store without committed records.")
+    if sentences is not None and (before is None or sentences < 5):
+        raise VaelibError(f"sentences={sentences}: give 5 or more, and `before` to compare with.")
     groups = kinds(Store(Path(folder) / "nowhere", Path(folder)).entries())
+    chosen = [_smaller(group[0].config, sentences) for group in groups]
+    olds = [
+        Key(f"{config.hash}-{group[0].key.trained.split('-')[1]}", group[0].key.evaluated)
+        for config, group in zip(chosen, groups, strict=True)
+    ]
     if groups and before is not None:
-        _make_before(before, [group[0] for group in groups], store, jobs)
-    configs = {group[0].config.hash: group[0].config for group in groups}
+        _make_before(before, dict(zip(olds, chosen, strict=True)), store, jobs)
+    configs = {str(key_of(config)): config for config in chosen}
     titles = {key: f"{c.method} on {c.data}, seed {c.seed}" for key, c in configs.items()}
     if configs:
         execute_configs(configs, titles, store, jobs=jobs, progress=progress)
     differing, moved = [], 0
-    for group in groups:
-        witness = store.finished(key_of(group[0].config))
-        record = group[0] if before is None else store.finished(group[0].key)
+    for group, config, old in zip(groups, chosen, olds, strict=True):
+        witness = store.finished(key_of(config))
+        record = group[0] if before is None else store.finished(old)
         apart = math.inf if witness is None or record is None else difference(record, witness)
         if witness is None or apart > within:
             by = "in words or layout" if math.isinf(apart) else f"by {apart:.1g}"
@@ -121,19 +133,29 @@ def carry(
     return Carried(moved, len(groups) - len(differing), tuple(differing))
 
 
+def _smaller(config: Config, sentences: int | None) -> Config:
+    """The config with no more sentences than that."""
+    if sentences is None:
+        return config
+    most = dict.fromkeys(("valid_size", "test_size", "nll_size"), sentences // 5)
+    most["train_size"] = sentences
+    sizes = {name: min(getattr(config, name) or size, size) for name, size in most.items()}
+    return replace(config, **sizes)
+
+
 _WORK = """
 import json, sys
 from vaelib.config import Config
 from vaelib.store import Store
 from vaelib.sweep import execute_configs
-configs = {c.hash: c for c in map(Config.from_dict, json.load(sys.stdin))}
-execute_configs(configs, {h: c.method for h, c in configs.items()}, Store(sys.argv[1]),
+configs = {str(i): Config.from_dict(c) for i, c in enumerate(json.load(sys.stdin))}
+execute_configs(configs, {i: c.method for i, c in configs.items()}, Store(sys.argv[1]),
                 jobs=int(sys.argv[2]), progress=False)
 """
 
 
-def _make_before(commit: str, entries: list[Entry], store: Store, jobs: int) -> None:
-    """Make the runs of `entries` by the package as it was at `commit`, in a process of its own."""
+def _make_before(commit: str, facts: dict[Key, Config], store: Store, jobs: int) -> None:
+    """Make these runs by the package as it was at `commit`, in a process of its own."""
     root = Path(__file__).resolve().parent.parent
     asked = ["git", "archive", commit, "vaelib"]
     packed = subprocess.run(asked, cwd=root, capture_output=True, check=False)
@@ -144,10 +166,10 @@ def _make_before(commit: str, entries: list[Entry], store: Store, jobs: int) -> 
         with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as tar:
             tar.extractall(folder, filter="data")
         work = [sys.executable, "-c", _WORK, str(store.root.absolute()), str(jobs)]
-        configs = json.dumps([entry.record["config"] for entry in entries])
+        configs = json.dumps([config.to_dict() for config in facts.values()])
         paths = {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
         made = subprocess.run(work, input=configs.encode(), env=os.environ | paths, check=False)
-    lacking = [str(entry.key) for entry in entries if store.finished(entry.key) is None]
+    lacking = [str(key) for key in facts if store.finished(key) is None]
     if made.returncode or lacking:
         named = f"; not made: {lacking[0]}" if lacking else ""
         raise VaelibError(f"before={commit!r}: that code does not make these records{named}.")

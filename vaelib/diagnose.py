@@ -163,7 +163,8 @@ def diagnose(
         mu: Posterior means `[N, D]`, N >= 2, best of a test set.
         logvar: Log variances `[N, D]`.
         log_likelihoods: log p(x|z) `[N]` in nats, one z each; adds the distortion and the ELBO.
-        generator: Source of the samples behind the mutual information; None has seed 0.
+        generator: Source of the samples behind the mutual information; None is a fresh one with a
+            fixed seed.
 
     Raises:
         VaelibError: The shapes differ, or a value is not finite or beyond what can be computed.

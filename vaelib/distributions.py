@@ -47,7 +47,7 @@ def rsample(
         q: `Normal`, or one that draws itself, as on the sphere or through a flow; `Independent` or
             not.
         sample_shape: Leading shape of the samples.
-        generator: Source of randomness; None is a fresh one with seed 0.
+        generator: Source of randomness; None is a fresh one with a fixed seed.
 
     Returns:
         Samples of shape `sample_shape + batch_shape + event_shape`.

@@ -196,7 +196,7 @@ class FlowNormal(Drawn, Distribution):
     def rsample(
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
     ) -> Tensor:
-        """Reparameterised samples `sample_shape + [B, D]`; None is a fresh generator of seed 0."""
+        """Reparameterised samples `sample_shape + [B, D]`; None is a fresh generator."""
         self._last = self._sent(self._drawn(sample_shape, generator))
         self._first = self._first or self._last
         return self._last[0]
@@ -216,7 +216,9 @@ class FlowNormal(Drawn, Distribution):
     def sampled_kl(self, p: Distribution) -> Tensor:
         """Estimate of KL(q || p) `[B, D]` in nats, to be summed over D; it may be negative."""
         if self._first is None or self.draws:
-            self._first = self._sent(self._drawn((max(1, self.draws),), None))
+            self._first = self._sent(
+                self._drawn((max(1, self.draws),), torch.Generator().manual_seed(0))
+            )
             self.draws = 0
         z, log_q = self._first
         return (log_q - p.log_prob(z)).reshape(-1, *self.batch_shape).mean(0)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, kl_divergence
 
 from vaelib.decoders import greedy, sampler
-from vaelib.distributions import rsample
+from vaelib.distributions import fresh_generator, rsample
 from vaelib.encoders import NoisyEncoder
 from vaelib.errors import VaelibError
 
@@ -93,10 +93,9 @@ class VAE(nn.Module):
 
         Args:
             x: A batch, [B, T] for text.
-            generator: Source of z and the dropout masks; None is a fresh one with seed 0.
+            generator: Source of z and the dropout masks; None is a fresh one with a fixed seed.
         """
-        if generator is None:
-            generator = torch.Generator(device=x.device).manual_seed(0)
+        generator = fresh_generator(generator, x.device)
         h = self.read(x, generator)
         q = self.posterior(h)
         z = rsample(q, generator=generator)
@@ -137,7 +136,7 @@ class VAE(nn.Module):
 
         Args:
             n: How many.
-            generator: Source of codes and words; None is a fresh one with seed 0.
+            generator: Source of codes and words; None is a fresh one with a fixed seed.
             sample_words: Draw the words too.
             x: n examples whose posts a conditional decoder answers.
 
@@ -146,8 +145,7 @@ class VAE(nn.Module):
         """
         if n < 1:
             raise VaelibError(f"n={n}: give the number of sentences, 1 or more.")
-        if generator is None:
-            generator = torch.Generator().manual_seed(0)
+        generator = fresh_generator(generator)
         z = rsample(self.prior(), (n,), generator)
         return self.decode(z, generator=generator if sample_words else None, x=x)
 

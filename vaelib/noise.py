@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+_SEED = 2_718_281_828_459  # of every generator that is not given
+
 
 class Drawn(abc.ABC):
     """A distribution that draws its samples itself, from a generator it is given.
@@ -20,7 +22,7 @@ class Drawn(abc.ABC):
     def rsample(
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
     ) -> Tensor:
-        """Samples `sample_shape + batch_shape + event_shape`; None is a generator of seed 0."""
+        """Samples `sample_shape + batch_shape + event_shape`; None is a fresh generator."""
 
 
 def has_density(q: object) -> bool:
@@ -28,9 +30,15 @@ def has_density(q: object) -> bool:
     return q.dense if isinstance(q, Drawn) else True
 
 
-def fresh_generator(generator: torch.Generator | None = None) -> torch.Generator:
-    """Return `generator`, or a new CPU generator with seed 0 in place of None."""
-    return torch.Generator().manual_seed(0) if generator is None else generator
+def fresh_generator(
+    generator: torch.Generator | None = None, device: torch.device | str = "cpu"
+) -> torch.Generator:
+    """Return `generator`, or in place of None a new one with a fixed seed that is its own.
+
+    The seed is none that people give: data drawn with the same seed as a metric's samples would be
+    those very samples, and the mutual information of noise would be large.
+    """
+    return torch.Generator(device).manual_seed(_SEED) if generator is None else generator
 
 
 def standard_normal(
@@ -46,7 +54,7 @@ def standard_normal(
     Args:
         shape: Shape of the noise.
         like: Tensor whose device (and dtype, unless `dtype` is given) the noise takes.
-        generator: Source of randomness; None is a fresh one with seed 0.
+        generator: Source of randomness; None is a fresh one with a fixed seed.
         dtype: Floating-point type of the noise.
 
     Returns:

@@ -77,7 +77,7 @@ class HypersphericalUniform(Drawn, Distribution):
     def rsample(
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
     ) -> Tensor:
-        """Normalised Gaussian vectors, `sample_shape + batch_shape + [d]`; None is seed 0."""
+        """Normalised Gaussian vectors, `sample_shape + batch_shape + [d]`."""
         shape = self._extended_shape(torch.Size(sample_shape))
         return torch.nn.functional.normalize(standard_normal(shape, self._like, generator), dim=-1)
 
@@ -155,7 +155,7 @@ class VonMisesFisher(Drawn, Distribution):
     def rsample(
         self, sample_shape: Sequence[int] = (), generator: torch.Generator | None = None
     ) -> Tensor:
-        """Reparameterised unit vectors, `sample_shape + batch_shape + [d]`; None is seed 0."""
+        """Reparameterised unit vectors, `sample_shape + batch_shape + [d]`."""
         shape = self._extended_shape(torch.Size(sample_shape))
         source = fresh_generator(generator)
         kappa = self.concentration.to(sampling_dtype(self.loc))

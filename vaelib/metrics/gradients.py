@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vaelib.conditional import signal_of
-from vaelib.distributions import rsample
+from vaelib.distributions import fresh_generator, rsample
 from vaelib.errors import VaelibError
 from vaelib.model import VAE, Outputs
 
@@ -45,14 +45,14 @@ def squared_gradients(
         model: In any mode; it is left as it was.
         x: A batch, [B, T] for text.
         coupled: The term that holds the coupled path, or None.
-        generator: Source of z and the dropout masks; None is a fresh one with seed 0.
+        generator: Source of z and the dropout masks; None is a fresh one with a fixed seed.
 
     Returns:
         Tensors [B]: `grad_rec` ||d(-log p(x|z))/de||^2, `grad_kl` ||dKL/de||^2 with the KL
         unweighted, `grad_signal` sum_k ||ds_k/de||^2 / ||s||^2 where s is the decoding signal; with
         a coupled path `grad_coupled` of its reconstruction, `grad_total` of both together.
     """
-    source = generator or torch.Generator(device=x.device).manual_seed(0)
+    source = fresh_generator(generator, x.device)
     with _as_in_training(model, *([] if coupled is None else [coupled])):
         decoder: Any = model.decoder
         e = model.read(x, source).detach().requires_grad_()
@@ -83,14 +83,14 @@ def gradient_norms(
         model: In any mode; it is left as it was.
         batches: Batches of text `[B, T]`, at least one.
         coupled: The term that holds the coupled path, or None.
-        generator: Source of z and the dropout masks; None is a fresh one with seed 0.
+        generator: Source of z and the dropout masks; None is a fresh one with a fixed seed.
 
     Raises:
         VaelibError: There are no batches.
     """
     if not batches:
         raise VaelibError("gradient norms need examples; give at least one batch.")
-    source = generator or torch.Generator(device=batches[0].device).manual_seed(0)
+    source = fresh_generator(generator, batches[0].device)
     each = [squared_gradients(model, x, coupled, source) for x in batches]
     return {name: float(torch.cat([one[name] for one in each]).mean()) for name in each[0]}
 

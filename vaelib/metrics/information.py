@@ -116,8 +116,7 @@ def mutual_information(
             (None: 513).
         batches: Positions of the examples of each batch, instead of `batch_size`: He et al. use
             their test batches of sentences of one length.
-        generator: Source of the samples; None is a fresh one with seed 0, so give one to data
-            that were drawn with that seed themselves.
+        generator: Source of the samples; None is a fresh one with a fixed seed.
 
     Returns:
         Nats, the mean over examples.
@@ -158,8 +157,7 @@ def mutual_information_from(
         samples: Latent samples per example.
         batch_size: Consecutive examples in a batch.
         batches: Positions of the examples of each batch.
-        generator: Source of the samples; None is a fresh one with seed 0, so give one to data
-            that were drawn with that seed themselves.
+        generator: Source of the samples; None is a fresh one with a fixed seed.
 
     Returns:
         Nats, the mean over examples.

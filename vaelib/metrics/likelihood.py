@@ -14,6 +14,8 @@ from torch.distributions import Distribution, kl_divergence
 from vaelib.distributions import fresh_generator, rsample
 from vaelib.errors import VaelibError
 
+# Pairs of a sentence and a code held at a time by the importance-weighted NLL.
+_PAIRS = 2**18
 # Predicted tokens decoded at a time (their word scores come in smaller blocks), and the rows below
 # which a recurrent layer slows down.
 _CPU_TOKENS, _DEVICE_TOKENS, _LEAST_ROWS = 8_192, 16_384, 32
@@ -75,15 +77,14 @@ def importance_weighted_nll(
     """`-log (1/K) sum_k p(x|z_k) p(z_k) / q(z_k|x)`, z_k from q(z|x).
 
     An upper bound of the NLL in expectation, tight as K grows; K = 1 is the negative ELBO. All
-    sentences and samples go through the decoder together, `rows` pairs at a time. The codes
-    `[K, B, D]` are held whole, so many sentences are given in batches, as an evaluation gives them.
+    sentences and samples go through the decoder together, `rows` pairs at a time. The codes of at
+    most 262,144 pairs (or of one sentence) are held at once, so memory does not grow with `B`.
 
     Args:
         model: In evaluation mode.
         batch: Sentences of one length `[B, T]`.
         samples: The number K of codes for each sentence.
-        generator: Source of the samples; None is a fresh one with seed 0, so give one to data
-            that were drawn with that seed themselves.
+        generator: Source of the samples; None is a fresh one with a fixed seed.
         rows: Decoder rows (sentence-sample pairs) at a time: the bound of what the decoder takes
             of the memory, without influence on the result. None decodes about 8,192 tokens at a
             time on a CPU, 16,384 elsewhere, and no fewer than 32 rows.
@@ -94,9 +95,18 @@ def importance_weighted_nll(
     Raises:
         VaelibError: `samples` or `rows` is below 1.
     """
-    q = model.encode(batch)
-    z = _draw(q, samples, generator)
-    weights = _batched_log_likelihood(model, batch, z, rows)
+    source, sentences = fresh_generator(generator), max(1, _PAIRS // max(1, samples))
+    blocks = batch.split(sentences)
+    return torch.cat([_weighted_nll(model, block, samples, source, rows) for block in blocks])
+
+
+def _weighted_nll(
+    model: Model, x: Tensor, samples: int, source: torch.Generator, rows: int | None
+) -> Tensor:
+    """The NLL `[B]` of sentences whose codes `[K, B, D]` are held whole."""
+    q = model.encode(x)
+    z = _draw(q, samples, source)
+    weights = _batched_log_likelihood(model, x, z, rows)
     weights = weights + model.prior().log_prob(z) - q.log_prob(z)
     return -_log_mean_exp(weights).to(z.dtype)
 
@@ -120,7 +130,7 @@ def prior_post_ll(
         model: In evaluation mode.
         x: Sentences of one length `[B, T]`.
         samples: Codes from each of the two distributions.
-        generator: Source of the codes; None is a fresh one with seed 0.
+        generator: Source of the codes; None is a fresh one with a fixed seed.
         rows: Decoder rows at a time, as in `importance_weighted_nll`.
 
     Returns:
@@ -153,7 +163,7 @@ def distortion(
         model: In evaluation mode.
         x: Sentences of one length `[B, T]`.
         samples: Codes per sentence.
-        generator: Source of the codes; None is a fresh one with seed 0.
+        generator: Source of the codes; None is a fresh one with a fixed seed.
         rows: Decoder rows at a time, as in `importance_weighted_nll`.
 
     Returns:

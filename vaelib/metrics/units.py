@@ -16,7 +16,7 @@ Method = Literal["quadrature", "monte_carlo"]
 ACTIVE, CONSISTENT = 0.01, 0.03  # default thresholds of AU (a variance) and CU (nats)
 _REACH = 6.0  # the prior is integrated over [-6, 6]
 _TAIL = 8.0  # standard deviations kept on either side of every posterior mean
-_MAX_POINTS = 4_001
+_MIN_POINTS, _MAX_POINTS = 501, 4_001
 _DRAWS = 4096  # Monte-Carlo points worked at a time
 
 
@@ -66,7 +66,7 @@ def consistent_units(
             the reverse, which their slides print (T1).
         method: "quadrature" is deterministic; "monte_carlo" is the published estimator.
         samples: Monte-Carlo draws (128,000 in the published code).
-        generator: Source of the draws; None is a fresh one with seed 0.
+        generator: Source of the draws; None is a fresh one with a fixed seed.
 
     Returns:
         Number of consistent dimensions, at most D.
@@ -91,9 +91,9 @@ def unit_divergences(
 
     Quadrature is the trapezoidal rule, on [-6, 6] for "p||q" and on that interval widened to eight
     standard deviations around every mean for "q||p" (whose cross term has a closed form, so means
-    far outside the prior are exact). There are at least 1,001 points, more where needed to have
-    one a standard deviation of the narrowest posterior, at most 4,001; beyond that, and in "q||p"
-    only, narrower posteriors are widened to one step.
+    far outside the prior are exact). There are at least 501 points, more where needed to have two a
+    standard deviation of the narrowest posterior, at most 4,001; beyond one a standard deviation,
+    and in "q||p" only, narrower posteriors are widened to one step.
 
     Args:
         mu: Means `[N, D]`.
@@ -101,7 +101,7 @@ def unit_divergences(
         direction: "p||q" or "q||p", p the prior and q the aggregated posterior.
         method: "quadrature" or "monte_carlo".
         samples: Monte-Carlo draws.
-        generator: Source of the draws; None is a fresh one with seed 0.
+        generator: Source of the draws; None is a fresh one with a fixed seed.
 
     Returns:
         Nats `[D]`, float64 on the CPU.
@@ -125,9 +125,9 @@ def _log_normal(z: Tensor) -> Tensor:
 
 
 def _points(low: Tensor, high: Tensor, logvar: Tensor) -> int:
-    """Grid points: 1,001, or one a standard deviation of the narrowest posterior."""
-    wanted = (high - low) / torch.exp(0.5 * logvar.double().amin(0)).cpu()
-    return int(wanted.max().clamp(1_000, _MAX_POINTS - 1).ceil()) + 1
+    """Grid points: 501, or two a standard deviation of the narrowest posterior."""
+    wanted = 2 * (high - low) / torch.exp(0.5 * logvar.double().amin(0)).cpu()
+    return int(wanted.max().clamp(_MIN_POINTS - 1, _MAX_POINTS - 1).ceil()) + 1
 
 
 def _grid(low: Tensor, high: Tensor, points: int) -> Tensor:

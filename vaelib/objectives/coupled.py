@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vaelib.conditional import signal_of
+from vaelib.distributions import fresh_generator
 from vaelib.errors import VaelibError, check_name
 from vaelib.layers import Completed, Shape
 from vaelib.model import Outputs
@@ -106,11 +107,12 @@ class Coupled(Completed, Term):
 
         Args:
             outputs: The model's forward pass.
-            generator: Source of the dropout masks (training only); None is a fresh one with seed 0.
+            generator: Source of the dropout masks (training only); None is a fresh one with a
+                fixed seed.
             code: z_c [B, D] where it is known already.
         """
         code = self.code(outputs) if code is None else code
-        source = generator or torch.Generator(device=code.device).manual_seed(0)
+        source = fresh_generator(generator, code.device)
         return -self.decoder(outputs.x, code, source)
 
     def signals(self, outputs: Outputs, code: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.distributions import Distribution
 
-from vaelib.distributions import diagonal_normal, mean_logvar, rsample
+from vaelib.distributions import diagonal_normal, fresh_generator, mean_logvar, rsample
 from vaelib.errors import VaelibError, check_name
 from vaelib.layers import Shape
 from vaelib.model import Outputs
@@ -83,8 +83,7 @@ def density_gap(
         samples: M, samples of each posterior.
         aggregation_size: `|b|`, posteriors a group; None or 0 is all n.
         form: "marginal" (Eq. 11, the reported one) or "joint" (Eq. 9).
-        generator: Source of the samples; None is a fresh one with seed 0, so give one to data
-            that were drawn with that seed themselves.
+        generator: Source of the samples; None is a fresh one with a fixed seed.
 
     Returns:
         Scalar in nats, differentiable in `mu` and `logvar` through samples and densities.
@@ -110,7 +109,7 @@ def density_gap(
     if samples < 1:
         raise VaelibError(f"samples={samples}: give at least one sample of each posterior.")
     check_name(form, FORMS, "form of the density gap")
-    generator = generator or torch.Generator(device=mu.device).manual_seed(0)
+    generator = fresh_generator(generator, mu.device)
     q = diagonal_normal(mu, logvar)
     z = rsample(q, (samples,), generator)
     if form == "marginal":
