@@ -1,7 +1,7 @@
 """Peak memory of the importance-weighted NLL, in a process of its own.
 
-`python -m bench._memory SENTENCES ROWS CODES` prints the growth of the peak in MB. Sentences come
-in batches of 32, as in an evaluation.
+`python -m bench._memory SENTENCES ROWS CODES` prints the growth of the peak in MB, all sentences in
+one call.
 """
 
 import json
@@ -15,8 +15,6 @@ import torch
 
 from bench._cases import FULL, Decoder, batch_of
 from vaelib.metrics import importance_weighted_nll
-
-BATCH = 32
 
 
 def peak() -> float:
@@ -35,8 +33,7 @@ def growth(sentences: int, rows: int | None, codes: int) -> float:
     model, x = Decoder(FULL), batch_of(FULL, sentences)
     importance_weighted_nll(model, x[:1], 1)  # what is loaded only once
     before = peak()
-    for batch in x.split(BATCH):
-        importance_weighted_nll(model, batch, codes, rows=rows)
+    importance_weighted_nll(model, x, codes, rows=rows)
     return peak() - before
 
 

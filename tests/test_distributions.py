@@ -16,6 +16,7 @@ from vaelib.distributions import (
     aggregated_log_density,
     aggregated_log_prob,
     diagonal_normal,
+    fresh_generator,
     mean_logvar,
     pairwise_log_prob,
     rsample,
@@ -54,8 +55,18 @@ def test_rsample_depends_on_the_generator_alone(q: Distribution) -> None:
     z = rsample(q, (4,), seeded(5))
     assert z.shape == (4, 2, 3)
     assert torch.equal(z, rsample(q, (4,), seeded(5)))
-    assert torch.equal(rsample(q, (4,)), rsample(q, (4,), seeded(0)))
+    assert torch.equal(rsample(q, (4,)), rsample(q, (4,), fresh_generator()))
     assert not torch.equal(z, rsample(q, (4,), seeded(6)))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 42, 1234])
+def test_data_of_a_usual_seed_share_no_noise_with_a_metric(seed: int) -> None:
+    """Samples that are the data again would give them an information of tens of nats."""
+    torch.manual_seed(seed)
+    mu = torch.randn(500, 16)
+    own = rsample(diagonal_normal(torch.zeros(500, 16), torch.zeros(500, 16)))
+    assert not torch.equal(own, mu)
+    assert abs(float(torch.corrcoef(torch.stack([own.flatten(), mu.flatten()]))[0, 1])) < 0.05
 
 
 def test_rsample_refuses_what_it_does_not_know() -> None:

@@ -9,7 +9,12 @@ from torch import Tensor
 from torch.distributions import Distribution, MultivariateNormal, Normal
 
 from vaelib.bessel import relative_log_normaliser
-from vaelib.distributions import HypersphericalUniform, VonMisesFisher, diagonal_normal
+from vaelib.distributions import (
+    HypersphericalUniform,
+    VonMisesFisher,
+    diagonal_normal,
+    fresh_generator,
+)
 from vaelib.errors import VaelibError
 from vaelib.metrics import (
     distortion,
@@ -180,6 +185,22 @@ def test_rows_bound_the_work_and_nothing_else(rows: int) -> None:
     assert model.most_rows <= rows
 
 
+def test_codes_are_held_for_a_block_of_sentences_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, held = LinearGaussian(), []
+    x, encode = model.data(1_100), model.encode
+    monkeypatch.setattr(model, "encode", lambda x: held.append(len(x)) or encode(x))
+    got = importance_weighted_nll(model, x, 500, seeded())
+    assert held == [524, 524, 52]  # 500 codes each: at most 2**18
+    source = seeded()
+    blocks = [importance_weighted_nll(model, part, 500, source) for part in x.split(524)]
+    torch.testing.assert_close(got, torch.cat(blocks), rtol=0, atol=0)
+    held.clear()
+    importance_weighted_nll(model, x[:3], 2**19, seeded())
+    assert held == [1, 1, 1]
+
+
 def test_default_rows_follow_the_sentence_length() -> None:
     model = LinearGaussian()
     importance_weighted_nll(model, model.data(4), 2000, seeded())
@@ -190,7 +211,7 @@ def test_generator_decides_the_samples() -> None:
     model = LinearGaussian(0.3, 1.5)
     x = model.data()
     first = importance_weighted_nll(model, x, 5)
-    assert torch.equal(first, importance_weighted_nll(model, x, 5, seeded(0)))
+    assert torch.equal(first, importance_weighted_nll(model, x, 5, fresh_generator()))
     assert not torch.equal(first, importance_weighted_nll(model, x, 5, seeded(1)))
 
 

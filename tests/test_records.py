@@ -25,6 +25,7 @@ def test_all_records_together_are_small_and_hold_no_weights() -> None:
     files = [path for path in RESULTS.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 20 * 2**20
     assert {path.suffix for path in files} <= {".json", ".npz", ".md"}
+    assert all(path.with_suffix(".json").is_file() for path in files if path.suffix == ".npz")
 
 
 @pytest.mark.parametrize("entry", RECORDS, ids=lambda e: str(e.key))

@@ -10,6 +10,7 @@ from torch.distributions import kl_divergence
 
 from vaelib.bessel import length_slope, log_sphere_area, mean_resultant_length, wide
 from vaelib.errors import VaelibError
+from vaelib.noise import fresh_generator
 from vaelib.sphere import HypersphericalUniform, VonMisesFisher
 
 CONCENTRATIONS = [0.01, 0.3, 1, 5, 25, 39.999, 40.001, 100, 1000, 10_000]
@@ -140,7 +141,7 @@ def test_generator_decides_the_sample() -> None:
     q = VonMisesFisher(direction(16), 30.0).expand((3,))
     assert torch.equal(q.rsample((2,), seeded(3)), q.rsample((2,), seeded(3)))
     assert not torch.equal(q.rsample((2,), seeded(3)), q.rsample((2,), seeded(4)))
-    assert torch.equal(q.rsample((2,)), q.rsample((2,), seeded(0)))
+    assert torch.equal(q.rsample((2,)), q.rsample((2,), fresh_generator()))
     state = torch.get_rng_state()
     q.rsample()
     assert torch.equal(state, torch.get_rng_state())

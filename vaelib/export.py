@@ -64,7 +64,7 @@ def export_records(study: Study, folder: Path | str, *, prune: bool = False) -> 
         study: A grid at a profile; of each run the fact that `Study.found` shows is copied.
         folder: The folder of committed records, such as `results`.
         prune: Remove records of the same questions that an exported one supersedes, and arrays
-            that are not wanted any more.
+            that are not wanted any more or have no record.
 
     Raises:
         VaelibError: The folder would hold more than 20 MB; then nothing is written.
@@ -81,7 +81,7 @@ def export_records(study: Study, folder: Path | str, *, prune: bool = False) -> 
 
 
 def export_runs(store: Store, names: Iterable[str], folder: Path | str) -> Exported:
-    """Copy single runs to `<folder>/attempts/<key>.json`, without their posteriors.
+    """Copy single runs to `<folder>/attempts/<key>.json`, without their posteriors and steps.
 
     Args:
         store: Where the runs are.
@@ -92,7 +92,7 @@ def export_runs(store: Store, names: Iterable[str], folder: Path | str) -> Expor
         VaelibError: No such run, or the folder would hold more than 20 MB; nothing is written then.
     """
     entries = [find_run(store, name) for name in names]
-    wanted = {f"{entry.key}.json": _record(entry, steps=True) for entry in entries}
+    wanted = {f"{entry.key}.json": _record(entry, steps=False) for entry in entries}
     target = Path(folder) / ATTEMPTS
     written, size = _commit(Path(folder), target, wanted, [])
     return Exported(target, len(wanted), 0, written, 0, size)
@@ -161,13 +161,14 @@ def _equal(path: Path, content: bytes) -> bool:
 
 
 def _superseded(study: Study, target: Path, wanted: dict[str, bytes]) -> list[Path]:
-    """Files of records that exported ones supersede, and arrays beside those that keep none."""
+    """Files of records that exported ones supersede, and arrays that no record keeps."""
     questions = {run.entry.record["question"] for _, run in study.found}
     there = [path for path in sorted(target.glob("*.json")) if path.name not in wanted]
     old = [path for path in there if read_json(path)["question"] in questions]
-    files = [one for path in old for one in (path, path.with_suffix(".npz")) if one.is_file()]
-    arrays = [target / name.replace(".json", ".npz") for name in wanted]
-    return files + [path for path in arrays if path.name not in wanted and path.is_file()]
+    going = {path.with_suffix(".npz") for path in old}
+    bare = {path.with_suffix(".npz") for path in there} - going  # of records that stay as they are
+    arrays = set(target.glob("*.npz")) - bare
+    return old + sorted(path for path in arrays if path.name not in wanted)
 
 
 def _files(folder: Path) -> Iterator[Path]:
