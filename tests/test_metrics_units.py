@@ -93,6 +93,30 @@ def test_reverse_direction_of_a_narrow_posterior() -> None:
     assert got == pytest.approx(0.5 * (variance - 1 - math.log(variance)), abs=1e-4)
 
 
+@pytest.mark.parametrize(("n", "scale"), [(300, 1e-3), (300, 5e-4), (2000, 1e-3), (1000, 2.5e-3)])
+def test_reverse_direction_of_posteriors_narrower_than_any_grid(n: int, scale: float) -> None:
+    """Widened to a step of the grid they would all have the divergence of that step."""
+    noise = torch.Generator().manual_seed(5)
+    mu = torch.cat([torch.randn(n, 1, generator=noise), torch.zeros(n, 1)], 1)
+    logvar = torch.full((n, 2), 2 * math.log(scale))
+    got = unit_divergences(mu, logvar, "q||p")
+    sampled = unit_divergences(mu, logvar, "q||p", "monte_carlo", 30_000, noise)
+    assert float(got[0]) == pytest.approx(float(sampled[0]), abs=0.03)
+    exact = 0.5 * (scale**2 - 1) - math.log(scale)  # all at 0: KL(N(0, s^2) || N(0, 1))
+    assert float(got[1]) == pytest.approx(exact, rel=1e-6)
+
+
+def test_one_mean_far_out_changes_little_in_the_reverse_direction() -> None:
+    mu = torch.randn(2000, 1, generator=torch.Generator().manual_seed(5))
+    logvar = torch.full_like(mu, math.log(0.1))
+    before = float(unit_divergences(mu[1:], logvar[1:], "q||p"))
+    for far in (1e3, 1e6):
+        mu[0] = far
+        after = float(unit_divergences(mu, logvar, "q||p"))
+        own = (far**2 / 2 - math.log(2000)) / 2000  # of the one: its cost and what tells it apart
+        assert after - own == pytest.approx(before, abs=0.01)
+
+
 def test_narrower_than_the_grid_stays_far_from_consistent() -> None:
     logvar = torch.full((2, 1), -30.0)
     for direction in ("p||q", "q||p"):
