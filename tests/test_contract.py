@@ -212,6 +212,7 @@ class HiddenBehind(Nudge):
         (Positional, r"options as keyword-only arguments .* takes \(shape.*free: float = 1.0\)"),
         (LeftBehind, r"`w` holds a plain tensor, .*register_buffer"),
         (HiddenBehind, "`inner.kept` holds a plain tensor"),
+        (dict, "no class of Term"),
     ],
 )
 def test_a_broken_term_is_caught(term: type[Term], fault: str) -> None:

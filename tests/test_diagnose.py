@@ -50,6 +50,37 @@ def test_a_collapsed_model() -> None:
     assert "No holes seen" in told(found)
 
 
+def test_a_sharp_dimension_that_is_always_the_same_tells_nothing() -> None:
+    """However sharp: no grid is fine enough for all of them."""
+    mu = torch.cat([0.9 * normal(2000, 1), torch.zeros(2000, 1)], 1)
+    for logvar in (-10.0, -12.0, -20.0):
+        found = diagnose(mu, torch.tensor([math.log(0.19), logvar]).expand(2000, 2))
+        assert found.collapse == "partial", logvar
+        assert found.units["mi"][1] == pytest.approx(0, abs=1e-3)
+
+
+def test_information_of_a_dimension_stays_below_its_bound() -> None:
+    found = diagnose(normal(2000, 3), torch.full((2000, 3), -20.0))
+    assert (found.units["mi"] <= math.log(2000)).all()
+    assert (found.units["mi"] > 7.4).all()
+
+
+def test_one_far_example_hides_no_holes() -> None:
+    mu = 0.95 * normal(2000, 1).expand(2000, 2).clone()
+    mu[0] = 1e6
+    found = diagnose(mu, torch.full((2000, 2), math.log(0.0975)))
+    assert "Holes between dimensions" in " ".join(found.summary())
+
+
+def test_sentences_agree_with_their_numbers() -> None:
+    dead = diagnose(torch.zeros(200, 1), torch.zeros(200, 1)).summary()
+    assert any("0 of 1 dimension is active" in line for line in dead)
+    still = diagnose(normal(200, 2) * 1e-3, torch.tensor([0.0, -14.0]).expand(200, 2)).summary()
+    assert not any("the others" in line for line in still)
+    weak = diagnose(0.15 * normal(2000, 32), torch.zeros(2000, 32)).summary()
+    assert any("(give or take 0.04)" in line for line in weak)
+
+
 def test_a_rate_that_buys_nothing_is_collapse_too() -> None:
     """Every mean is 1: the rate is half a nat a dimension, and the same for every input."""
     found = diagnose(torch.ones(N, 2), torch.zeros(N, 2))
@@ -216,7 +247,7 @@ def test_both_kinds_of_files_give_back_what_was_written(tmp_path: Path) -> None:
         for key, values in wanted.items():
             np.testing.assert_allclose(found[key], values, rtol=1e-12)
         assert diagnose(**found).examples == 6, "and without a warning of a read-only array"
-    table.to_csv(tmp_path / "b.csv", index=False)
+    table.rename(columns=" {} ".format).to_csv(tmp_path / "b.csv", index=False)
     assert diagnose(**read_posteriors(tmp_path / "b.csv")).examples == 6
 
 
@@ -237,6 +268,16 @@ def test_files_that_will_not_do_are_refused(tmp_path: Path) -> None:
     (tmp_path / "gap.csv").write_text("mu_0,mu_2,logvar_0,logvar_1\n1,1,0,0\n2,2,0,0\n")
     with pytest.raises(VaelibError, match="mu_1 and logvar_1 are not both there"):
         read_posteriors(tmp_path / "gap.csv")
+    (tmp_path / "same.csv").write_text("mu_0,logvar_0,mu_00\n1,0,2\n2,0,1\n")
+    with pytest.raises(VaelibError, match="it has both 'mu_0' and 'mu_00', of one dimension"):
+        read_posteriors(tmp_path / "same.csv")
+    for row in ("1,0,5", "1,0,"):  # a reader could take the first field for the row's name
+        (tmp_path / "long.csv").write_text(f"mu_0,logvar_0\n{row}\n{row}\n")
+        with pytest.raises(VaelibError, match="more fields than its header names"):
+            read_posteriors(tmp_path / "long.csv")
+    (tmp_path / "text.npz").write_text("mu_0,logvar_0\n1,0\n")
+    with pytest.raises(VaelibError, match=r"cannot read .*text.npz: it is no .npz archive; write"):
+        read_posteriors(tmp_path / "text.npz")
     (tmp_path / "words.csv").write_text("mu_0,logvar_0\none,two\n")
     with pytest.raises(VaelibError, match="mu in .*words.csv holds"):
         read_posteriors(tmp_path / "words.csv")

@@ -221,6 +221,8 @@ def test_no_samples_are_refused() -> None:
         importance_weighted_nll(model, model.data(), 0)
     with pytest.raises(VaelibError, match="rows=0"):
         importance_weighted_nll(model, model.data(), 2, rows=0)
+    with pytest.raises(VaelibError, match="the batch is empty"):
+        importance_weighted_nll(model, model.data(0), 2)
 
 
 def test_perplexity() -> None:

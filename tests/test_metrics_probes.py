@@ -1,11 +1,14 @@
 """Linear probes: separable and useless representations, budgets, draws, a missing package."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from vaelib.errors import VaelibError
+from vaelib.metrics.catalogue import LABEL_DRAWS
 from vaelib.metrics.probes import PENALTIES, Labelled, character_probe, linear_probe
 
 
@@ -169,3 +172,7 @@ def test_what_no_character_can_be_read_from_is_refused() -> None:
             character_probe(Labelled(train.x[~bare], train.y[~bare]), test, ALPHABET, [5])
     with pytest.raises(VaelibError, match="alphabet 0 has too few examples"):
         character_probe(train, Labelled(test.x[test.y > 3], test.y[test.y > 3]), ALPHABET, [5])
+
+
+def test_the_catalogue_states_the_draws_there_are() -> None:
+    assert len(inspect.signature(linear_probe).parameters["seeds"].default) == LABEL_DRAWS

@@ -9,9 +9,10 @@ import pytest
 from vaelib import METHODS
 from vaelib.backbones import BACKBONES
 from vaelib.build import PARTS, backbones_of, resolve
-from vaelib.errors import VaelibError, check_name
+from vaelib.errors import UnknownName, VaelibError, check_name
 from vaelib.evaluate import MEASURES
 from vaelib.metrics import METRICS
+from vaelib.objectives.free_bits import VARIANTS
 from vaelib.registry import Registry, _plain
 from vaelib.testing import USUAL_DATA
 
@@ -45,6 +46,25 @@ def test_a_name_cannot_be_taken_twice(colours: Registry[int], name: str) -> None
     with pytest.raises(VaelibError, match="registered twice"):
         colours.add("new", 3, (name,))
     assert "new" not in colours
+
+
+def test_one_more_name_and_what_is_said_of_a_variation(colours: Registry[int]) -> None:
+    colours.alias("red", "Vermilion, deep")
+    assert colours.canonical("vermilion deep") == "crimson"
+    with pytest.raises(VaelibError, match="'azure' is registered twice"):
+        colours.alias("crimson", "azure")
+    colours.note("dark-red", "give crimson with light=0")
+    with pytest.raises(UnknownName, match="'Dark red' is no colour of its own: give crimson with"):
+        colours["Dark red"]
+    assert "dark red" not in colours
+
+
+def test_methods_are_found_by_their_titles_and_variants_are_explained() -> None:
+    assert [METHODS.canonical(method.title) for method in METHODS.values()] == list(METHODS)
+    for variant in VARIANTS:
+        name = f"FB-{variant}".replace("_", "-")
+        with pytest.raises(UnknownName, match=f"give free_bits with variant={variant}"):
+            METHODS.canonical(name)
 
 
 def test_removing_an_entry_takes_its_aliases_along(colours: Registry[int]) -> None:

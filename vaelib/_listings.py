@@ -27,6 +27,7 @@ from vaelib.metrics import METRICS
 from vaelib.metrics.catalogue import (
     BLEU_SAMPLES,
     DISTINCT_SENTENCES,
+    LABEL_DRAWS,
     MI_SAMPLES,
     NGRAM_SENTENCES,
     SELF_BLEU_SENTENCES,
@@ -201,7 +202,7 @@ def _samples(metric: str, config: Config, size: int) -> str:
     if metric in CODES:
         return f"{size} {what} x {CODES[metric]} z"
     if metric == "rouge_l":
-        return f"pairs among {size} sentences"
+        return f"pairs among {size} {what}"
     if metric in ("forward_ppl", "reverse_ppl"):
         return f"{NGRAM_SENTENCES[config.profile]:,} prior samples"
     if metric == "distinct":
@@ -209,7 +210,7 @@ def _samples(metric: str, config: Config, size: int) -> str:
     if metric == "self_bleu":
         return f"{SELF_BLEU_SENTENCES:,} prior samples"
     if metric == "probe":
-        return f"{size} {what} x 10 draws of the labels"
+        return f"{size} {what} x {LABEL_DRAWS} draws of the labels"
     return f"{size} {what}"
 
 

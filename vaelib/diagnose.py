@@ -6,6 +6,7 @@ of examples, as tensors or in a file.
 
 import math
 import re
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,9 @@ class Diagnosis:
         ]
 
     def _information(self) -> str:
-        found = f"mutual information {max(self.mi_global, 0):.2f} nats"
+        noise = f"{self._noise():.2f}"
+        give = "" if float(noise) == 0 else f" (give or take {noise})"
+        found = f"mutual information {max(self.mi_global, 0):.2f} nats{give}"
         bound = f"ln N = {self.mi_bound:.2f}"
         if self.divergence is None:
             return f"{found}, near the most that can be seen, {bound}; give more examples"
@@ -98,7 +101,8 @@ class Diagnosis:
     def _collapse(self) -> str:
         still = self.units[~self.units["active"]]
         idle = _listed(still.index[still["mi"] < NOTHING])
-        active = f"{self.au} of {self.dimensions} dimensions are active"
+        are = "dimensions are" if self.dimensions > 1 else "dimension is"
+        active = f"{self.au} of {self.dimensions} {are} active"
         told = _listed(still.index[still["mi"] >= NOTHING])
         if told:
             active += f" (AU counts means that vary; {told} tell of the input none the less, by "
@@ -106,7 +110,7 @@ class Diagnosis:
         if self.collapse == "none":
             return f"No collapse: {active}."
         if self.collapse == "partial":
-            which = f"dimensions {idle}" if told else f"the others ({idle})"
+            which = f"dimensions {idle}" if told or not self.au else f"the others ({idle})"
             return f"Partial collapse: {active}; {which} hardly depend on the input."
         told = f"Collapsed: {active}, and the code tells next to nothing about the input"
         wasted = f" although {self.kl:.2f} nats are paid for it" if self.kl > 2 * NOTHING else ""
@@ -126,6 +130,10 @@ class Diagnosis:
             "example is encoded."
         )
 
+    def _noise(self) -> float:
+        """Nats that the mutual information, estimated by samples, has for a standard error."""
+        return math.sqrt(self.dimensions / 2 / max(self.examples, _DRAWS))
+
     def _joint_holes(self) -> str:
         """What the whole code says where every single dimension matches the prior."""
         fits = "in each dimension the aggregated posterior matches the prior"
@@ -133,9 +141,8 @@ class Diagnosis:
             return f"No holes seen: {fits}, as it does in every collapsed model."
         if self.divergence is None:
             return f"No holes seen: {fits}; whether all together do takes more examples to see."
-        noise = math.sqrt(self.dimensions / 2 / max(self.examples, _DRAWS))
         shared = self.divergence - float((self.units["kl"] - self.units["mi"]).sum())
-        if shared < NOTHING + 3 * noise:
+        if shared < NOTHING + 3 * self._noise():
             return f"No holes seen: {fits}, and so do all together."
         return (
             f"Holes between dimensions: {fits}, but they depend on one another ({shared:.2f} nats "
@@ -299,18 +306,24 @@ def read_posteriors(path: Path | str) -> dict[str, np.ndarray]:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    if path.is_file() and not zipfile.is_zipfile(path):
+        raise VaelibError("it is no .npz archive")
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in _ARRAYS if name in arrays.files}
 
 
 def _read_csv(path: Path) -> dict[str, np.ndarray]:
-    table = pd.read_csv(path)
-    if twice := [c for c in table.columns if re.fullmatch(r"(mu|logvar)_\d+\.\d+", c.strip())]:
+    table = pd.read_csv(path).rename(columns=str.strip)
+    if not isinstance(table.index, pd.RangeIndex):
+        raise VaelibError("its rows have more fields than its header names")
+    if twice := [c for c in table.columns if re.fullmatch(r"(mu|logvar)_\d+\.\d+", c)]:
         raise VaelibError(f"it has the column {twice[0].rpartition('.')[0]!r} twice")
     numbered: dict[str, dict[int, str]] = {}
     for column in table.columns:
-        if match := re.fullmatch(r"(mu|logvar)_(\d+)", column.strip()):
-            numbered.setdefault(match[1], {})[int(match[2])] = column
+        if match := re.fullmatch(r"(mu|logvar)_(\d+)", column):
+            first = numbered.setdefault(match[1], {}).setdefault(int(match[2]), column)
+            if first is not column:
+                raise VaelibError(f"it has both {first!r} and {column!r}, of one dimension")
     if apart := set(numbered.get("mu", ())) ^ set(numbered.get("logvar", numbered.get("mu", ()))):
         raise VaelibError(f"mu_{min(apart)} and logvar_{min(apart)} are not both there")
     places = {name: numbered[name] for name in _ARRAYS if name in numbered}

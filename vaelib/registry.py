@@ -33,6 +33,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self.what = what
         self._entries: dict[str, T] = {}
         self._aliases: dict[str, str] = {}
+        self._notes: dict[str, str] = {}
 
     def add(self, name: str, entry: T, aliases: tuple[str, ...] = ()) -> T:
         """Register `entry` under `name`.
@@ -40,16 +41,32 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises:
             VaelibError: The name or an alias is taken.
         """
-        for new in (name, *aliases):
-            if new in self._entries or new in self._aliases:
-                raise VaelibError(f"the {self.what} {new!r} is registered twice; rename one.")
+        self._check_free(name, *aliases)
         self._entries[name] = entry
         self._aliases.update(dict.fromkeys(aliases, name))
         return entry
 
+    def alias(self, name: str, alias: str) -> None:
+        """Let an entry be found by one more name.
+
+        Raises:
+            VaelibError: That name is taken, or there is no such entry.
+        """
+        self._check_free(alias)
+        self._aliases[alias] = self.canonical(name)
+
+    def _check_free(self, *names: str) -> None:
+        for new in names:
+            if new in self._entries or new in self._aliases:
+                raise VaelibError(f"the {self.what} {new!r} is registered twice; rename one.")
+
     def register(self, name: str, aliases: tuple[str, ...] = ()) -> Callable[[T], T]:
         """Decorator form of `add`."""
         return lambda entry: self.add(name, entry, aliases)
+
+    def note(self, name: str, text: str) -> None:
+        """What to say of a name that is a variation of an entry: how it is had."""
+        self._notes[_plain(name)] = text
 
     def remove(self, name: str) -> None:
         """Forget an entry and its aliases (for tests that register something of their own)."""
@@ -74,6 +91,8 @@ class Registry(Mapping[str, T], Generic[T]):
                 alike = {to for known, to in everyone.items() if form(known) == form(name)}
                 if len(alike) == 1:
                     return alike.pop()
+            if note := self._notes.get(_plain(name)):
+                raise UnknownName(f"{name!r} is no {self.what} of its own: {note}.")
         near = {_plain(known): to for known, to in everyone.items()}
         return check_name(name, self._entries, self.what, also=self._aliases | near)
 

@@ -146,6 +146,7 @@ def check_term(name_or_class: str | type[Term], **options: Any) -> None:
     """
     what = f"term {name_or_class!r}"
     part = TERMS[name_or_class] if isinstance(name_or_class, str) else name_or_class
+    require(isinstance(part, type) and issubclass(part, Term), f"{what}: no class of Term")
     reads = next((kind for kind in _TINY if kind in part.reads), "text")
     x = examples(reads)
     model, term = _tiny_model(reads, lambda shape: _make(part, what, shape, **options))

@@ -43,6 +43,7 @@ PATH_POINTS = 6
 NGRAM_ORDER, NGRAM_SENTENCES = 5, {"smoke": 100, "laptop": 10_000, "paper": 100_000}
 _SIZES = ", ".join(f"{n:,} at {profile}" for profile, n in NGRAM_SENTENCES.items())
 PROBE_BUDGETS = (100, 500, 1_000, 2_000, 10_000)
+LABEL_DRAWS = 10  # of the labelled examples of each budget
 CHARACTER_BUDGETS = (5, 10, 15)
 
 for _spec in (
@@ -216,7 +217,7 @@ for _spec in (
     MetricSpec(
         "probe",
         f"logistic regression on {', '.join(map(str, PROBE_BUDGETS))} training sentences' "
-        "posterior means, mean accuracy of 10 draws of the labels",
+        f"posterior means, mean accuracy of {LABEL_DRAWS} draws of the labels",
         "1",
         "in [0, 1]",
         f"{_DU}, Table 2",

@@ -93,8 +93,10 @@ def importance_weighted_nll(
         Nats `[B]`, summed over tokens.
 
     Raises:
-        VaelibError: `samples` or `rows` is below 1.
+        VaelibError: `samples` or `rows` is below 1, or the batch is empty.
     """
+    if not len(batch):
+        raise VaelibError("the NLL of no sentences: the batch is empty; give at least one.")
     source, sentences = fresh_generator(generator), max(1, _PAIRS // max(1, samples))
     blocks = batch.split(sentences)
     return torch.cat([_weighted_nll(model, block, samples, source, rows) for block in blocks])

@@ -58,7 +58,7 @@ class BagOfWords(Term):
 
 recipe(
     "bow",
-    aliases=("bow-VAE", "Bag-of-words loss", "BOW loss"),
+    aliases=("bow-VAE", "Bag-of-words", "Bag-of-words loss", "BOW loss"),
     title="bow-VAE",
     paper="Zhao et al. 2017",
     equation="DG-VAE Section 4.1",

@@ -74,7 +74,7 @@ def recipe(name: str, *, aliases: tuple[str, ...] = (), **fields: Any) -> Recipe
 
     Args:
         name: The method's.
-        aliases: Other names it is found by, such as its paper's.
+        aliases: Other names it is found by, such as its paper's; its title is one anyway.
         fields: Those of `Recipe`: title, paper, equation, formula, summary, changes, options.
 
     Returns:
@@ -83,7 +83,10 @@ def recipe(name: str, *, aliases: tuple[str, ...] = (), **fields: Any) -> Recipe
     Raises:
         VaelibError: The name is taken.
     """
-    return METHODS.add(name, Recipe(name, **fields), aliases)
+    made = METHODS.add(name, Recipe(name, **fields), aliases)
+    if made.title not in METHODS:
+        METHODS.alias(name, made.title)
+    return made
 
 
 class Objective(nn.Module):

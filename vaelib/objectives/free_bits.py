@@ -9,7 +9,7 @@ from torch.distributions import Distribution, Independent, kl_divergence
 from vaelib.errors import VaelibError, check_name
 from vaelib.layers import Shape
 from vaelib.model import Outputs
-from vaelib.objectives.base import TERMS, Term, recipe
+from vaelib.objectives.base import METHODS, TERMS, Term, recipe
 
 Variant = Callable[[Tensor, float], Tensor]
 
@@ -99,3 +99,6 @@ recipe(
     summary="Dimensions below lambda/D nats are not pulled towards the prior.",
     changes={"regulariser": "free_bits"},
 )
+for _variant in VARIANTS:
+    METHODS.note(f"FB-{_variant}", f"give free_bits with variant={_variant}")
+METHODS.note("CoarseFB", "give free_bits with variant=total_sample_mask")
