@@ -138,7 +138,8 @@ def measured(run: Run) -> list[Row]:
         base = spec.name if spec else ""
         about = {key: getattr(spec, key, "") for key in ("unit", "estimator", "bound", "paper")}
         about |= {key: _own(about[key], base, config, size) for key in ("estimator", "bound")}
-        row = {"name": name, "value": value, "samples": _samples(base, config, size), **about}
+        samples = "" if math.isnan(value) else _samples(base, config, size)
+        row = {"name": name, "value": value, "samples": samples, **about}
         rows.append((order.index(base), row | {"why": _why(name, run) if spec else ""}))
     return [row for _, row in sorted(rows, key=lambda pair: pair[0])]
 
