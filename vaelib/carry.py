@@ -165,7 +165,8 @@ def _make_before(commit: str, facts: dict[Key, Config], store: Store, jobs: int)
     with tempfile.TemporaryDirectory() as folder:
         with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as tar:
             tar.extractall(folder, filter="data")
-        work = [sys.executable, "-c", _WORK, str(store.root.absolute()), str(jobs)]
+        # -P: the folder one is in, often that of today's package, is not looked through first
+        work = [sys.executable, "-P", "-c", _WORK, str(store.root.absolute()), str(jobs)]
         configs = json.dumps([config.to_dict() for config in facts.values()])
         paths = {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
         made = subprocess.run(work, input=configs.encode(), env=os.environ | paths, check=False)
