@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+import vaelib.carry as module
 from vaelib.build import resolve
 from vaelib.carry import carry, kinds
 from vaelib.config import Config
 from vaelib.errors import VaelibError
 from vaelib.run import key_of, run_config
 from vaelib.store import Key, Store, read_json, write_arrays, write_json
+
+ROOT = Path(__file__).parent.parent
 
 
 def config_of(seed: int = 0, **changes: object) -> Config:
@@ -102,6 +105,19 @@ def test_on_another_processor_both_codes_are_heard(
     assert (done.records, done.differing) == (1, ())
     made = read_json(path.with_name(f"{key_of(config)}.json"))
     assert made["metrics"]["kl"] == record["metrics"]["kl"]
+
+
+def test_the_earlier_code_is_that_of_the_commit_wherever_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder with a package of the same name, as this project's own, must not come first."""
+    asked = "import pathlib, sys, vaelib; pathlib.Path(sys.argv[1]).write_text(vaelib.__file__)"
+    monkeypatch.setattr(module, "_WORK", asked)
+    (tmp_path / "vaelib").mkdir()
+    (tmp_path / "vaelib" / "__init__.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    module._make_before("HEAD", {}, Store(tmp_path / "where"), jobs=1)
+    assert not (tmp_path / "where").read_text().startswith((str(tmp_path), str(ROOT)))
 
 
 @pytest.mark.parametrize("given", [{"sentences": 20}, {"sentences": 4, "before": "HEAD"}])
