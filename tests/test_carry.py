@@ -1,6 +1,10 @@
 """Carrying records over: what a witness must show, and what is left alone without one."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ from vaelib.carry import carry, kinds
 from vaelib.config import Config
 from vaelib.errors import VaelibError
 from vaelib.run import key_of, run_config
-from vaelib.store import Key, Store, read_json, write_arrays, write_json
+from vaelib.store import Store, read_json, write_arrays, write_json
 
 ROOT = Path(__file__).parent.parent
 
@@ -79,45 +83,67 @@ def test_rounding_is_carried_where_it_is_allowed_and_said_so(folder: Path, tmp_p
     assert line["difference"] == pytest.approx(5e-6, rel=0.02)
 
 
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """This project as an earlier commit could have been: other code, the same numbers."""
+    root = tmp_path / "earlier"
+    shutil.copytree(ROOT / "vaelib", root / "vaelib", ignore=shutil.ignore_patterns("__pycache__"))
+    units = root / "vaelib" / "metrics" / "units.py"
+    units.write_text(units.read_text("utf-8") + "\n_NODES += 1\n", "utf-8")
+    who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    for command in (("init", "-q"), ("add", "."), (*who, "commit", "-qm", "Earlier")):
+        subprocess.run(["git", *command], cwd=root, check=True)
+    return root
+
+
+def made_by(root: Path, config: Config, folder: Path, store: Path) -> Path:
+    """A committed record that the code in `root` made, with digits of another processor."""
+    work = (
+        "import json, sys; from vaelib.config import Config; from vaelib.run import run_config\n"
+        "from vaelib.store import Store\n"
+        "run_config(Config.from_dict(json.load(sys.stdin)), store=Store(sys.argv[1]))"
+    )
+    subprocess.run(
+        [sys.executable, "-P", "-c", work, str(store)],
+        input=json.dumps(config.to_dict()).encode(),
+        env=os.environ | {"PYTHONPATH": str(root)},
+        check=True,
+    )
+    (made,) = store.glob("*/record-*.json")
+    record = read_json(made)
+    record["metrics"]["kl"] += 0.01
+    path = folder / "paper" / f"{record['key']}.json"
+    write_json(path, record)
+    return path
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sentences", [None, 20])
 def test_on_another_processor_both_codes_are_heard(
-    folder: Path, tmp_path: Path, sentences: int | None
+    folder: Path,
+    tmp_path: Path,
+    earlier: Path,
+    sentences: int | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The record has digits of its own; the same code before and after speaks for it."""
     config, witnesses = config_of(), Store(tmp_path / "witnesses")
-    small = config_of(train_size=20, valid_size=4, test_size=4, nll_size=4)
-    asked = config if sentences is None else small
-    path = commit(folder, config, Store(tmp_path / "made"), "1" * 12)
+    path = made_by(earlier, config, folder, tmp_path / "made")
     record = read_json(path)
-    record["metrics"]["kl"] += 0.01
-    path.write_text(json.dumps(record))
-    with pytest.raises(VaelibError, match="'nowhere': git has no such code"):
-        carry(folder, witnesses, before="nowhere", progress=False)
-    earlier = f"{asked.hash}-{'1' * 12}-{'1' * 12}"
+    assert path.stem != str(key_of(config))
     how = {"before": "HEAD", "sentences": sentences, "jobs": 1, "progress": False}
-    with pytest.raises(VaelibError, match=f"does not make these records; not made: {earlier}"):
+    with pytest.raises(VaelibError, match="'nowhere': git has no such code"):
+        carry(folder, witnesses, **how | {"before": "nowhere"})
+    with pytest.raises(VaelibError, match=f"not the code of these records, such as {path.stem}"):
         carry(folder, witnesses, **how)
-    # As if the commit had been of the older code: its fact lies where that code would put it.
-    today = run_config(asked, store=witnesses).entry
-    write_json(witnesses.record_path(Key.parse(earlier)), today.record | {"key": earlier})
+    monkeypatch.setattr(module, "ROOT", earlier)
+    monkeypatch.chdir(ROOT)  # a folder with a package of the same name must not come first
     done = carry(folder, witnesses, **how)
     assert (done.records, done.differing) == (1, ())
     made = read_json(path.with_name(f"{key_of(config)}.json"))
     assert made["metrics"]["kl"] == record["metrics"]["kl"]
-
-
-def test_the_earlier_code_is_that_of_the_commit_wherever_one_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A folder with a package of the same name, as this project's own, must not come first."""
-    asked = "import pathlib, sys, vaelib; pathlib.Path(sys.argv[1]).write_text(vaelib.__file__)"
-    monkeypatch.setattr(module, "_WORK", asked)
-    (tmp_path / "vaelib").mkdir()
-    (tmp_path / "vaelib" / "__init__.py").write_text("")
-    monkeypatch.chdir(tmp_path)
-    module._make_before("HEAD", {}, Store(tmp_path / "where"), jobs=1)
-    assert not (tmp_path / "where").read_text().startswith((str(tmp_path), str(ROOT)))
+    sizes = {entry.config.train_size for entry in witnesses.entries()}
+    assert sizes == {sentences or config.train_size}
 
 
 @pytest.mark.parametrize("given", [{"sentences": 20}, {"sentences": 4, "before": "HEAD"}])

@@ -30,6 +30,7 @@ from vaelib.store import Entry, Key, Store, write_json
 from vaelib.sweep import execute_configs
 
 SAME = ("metrics", "history", "texts")  # "history" where the record has kept it
+ROOT = Path(__file__).resolve().parent.parent  # of the project, where git knows earlier code
 MOST = 1e-4  # what single precision and records of six digits may lose on the way
 
 
@@ -108,12 +109,9 @@ def carry(
         raise VaelibError(f"sentences={sentences}: give 5 or more, and `before` to compare with.")
     groups = kinds(Store(Path(folder) / "nowhere", Path(folder)).entries())
     chosen = [_smaller(group[0].config, sentences) for group in groups]
-    olds = [
-        Key(f"{config.hash}-{group[0].key.trained.split('-')[1]}", group[0].key.evaluated)
-        for config, group in zip(chosen, groups, strict=True)
-    ]
+    olds = [group[0].key for group in groups]
     if groups and before is not None:
-        _make_before(before, dict(zip(olds, chosen, strict=True)), store, jobs)
+        olds = _make_before(before, [group[0] for group in groups], chosen, store, jobs)
     configs = {str(key_of(config)): config for config in chosen}
     titles = {key: f"{c.method} on {c.data}, seed {c.seed}" for key, c in configs.items()}
     if configs:
@@ -146,19 +144,28 @@ def _smaller(config: Config, sentences: int | None) -> Config:
 _WORK = """
 import json, sys
 from vaelib.config import Config
+from vaelib.run import key_of
 from vaelib.store import Store
 from vaelib.sweep import execute_configs
-configs = {str(i): Config.from_dict(c) for i, c in enumerate(json.load(sys.stdin))}
+recorded, asked = ([Config.from_dict(c) for c in some] for some in json.load(sys.stdin))
+configs = {str(i): c for i, c in enumerate(asked)}
 execute_configs(configs, {i: c.method for i, c in configs.items()}, Store(sys.argv[1]),
                 jobs=int(sys.argv[2]), progress=False)
+keys = [[str(key_of(c)) for c in some] for some in (recorded, asked)]
+print("", json.dumps(keys), sep="\\n")
 """
 
 
-def _make_before(commit: str, facts: dict[Key, Config], store: Store, jobs: int) -> None:
-    """Make these runs by the package as it was at `commit`, in a process of its own."""
-    root = Path(__file__).resolve().parent.parent
-    asked = ["git", "archive", commit, "vaelib"]
-    packed = subprocess.run(asked, cwd=root, capture_output=True, check=False)
+def _make_before(
+    commit: str, records: list[Entry], asked: list[Config], store: Store, jobs: int
+) -> list[Key]:
+    """Make the runs asked by the package as it was at `commit`, in a process of its own.
+
+    Returns:
+        The keys that this code gives them; those it gives the records must be theirs.
+    """
+    archive = ["git", "archive", commit, "vaelib"]
+    packed = subprocess.run(archive, cwd=ROOT, capture_output=True, check=False)
     if packed.returncode:
         why = packed.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise VaelibError(f"before={commit!r}: git has no such code ({' '.join(why)}).")
@@ -167,13 +174,21 @@ def _make_before(commit: str, facts: dict[Key, Config], store: Store, jobs: int)
             tar.extractall(folder, filter="data")
         # -P: the folder one is in, often that of today's package, is not looked through first
         work = [sys.executable, "-P", "-c", _WORK, str(store.root.absolute()), str(jobs)]
-        configs = json.dumps([config.to_dict() for config in facts.values()])
+        given = [[entry.record["config"] for entry in records], [c.to_dict() for c in asked]]
         paths = {"PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
-        made = subprocess.run(work, input=configs.encode(), env=os.environ | paths, check=False)
-    lacking = [str(key) for key in facts if store.finished(key) is None]
-    if made.returncode or lacking:
-        named = f"; not made: {lacking[0]}" if lacking else ""
-        raise VaelibError(f"before={commit!r}: that code does not make these records{named}.")
+        environment, sent = os.environ | paths, json.dumps(given).encode()
+        made = subprocess.run(
+            work, input=sent, env=environment, stdout=subprocess.PIPE, check=False
+        )
+    if made.returncode:
+        raise VaelibError(f"before={commit!r}: that code does not make these records.")
+    names, keys = json.loads(made.stdout.decode().splitlines()[-1])
+    other = [str(e.key) for e, name in zip(records, names, strict=True) if str(e.key) != name]
+    if other:
+        raise VaelibError(
+            f"before={commit!r}: that is not the code of these records, such as {other[0]}."
+        )
+    return [Key.parse(key) for key in keys]
 
 
 def difference(record: Entry, witness: Entry) -> float:
