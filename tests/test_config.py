@@ -305,12 +305,20 @@ def test_the_hash_names_what_is_trained() -> None:
     assert resolve("vae", data="grammar", profile="laptop").hash != base.hash
 
 
-def test_the_question_leaves_the_machine_out() -> None:
+def test_the_question_leaves_the_machine_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vaelib.build.runs_bfloat16", lambda kind: True)
     values = {"threads": 2, "precision": "bf16", "matmul_precision": "high"}
     assert {"device", *values} == set(MACHINE_FIELDS)
     for name, value in values.items():
         assert smoke(**{name: value}).question == smoke().question
         assert smoke(**{name: value}).hash != smoke().hash
+
+
+def test_bfloat16_is_refused_where_it_does_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vaelib.build.runs_bfloat16", lambda kind: False)
+    with pytest.raises(VaelibError, match="precision=bf16: 'cpu' here has no recurrent layers"):
+        smoke(precision="bf16")
+    assert smoke().precision == "fp32"
 
 
 def test_resolving_leaves_global_randomness_alone() -> None:

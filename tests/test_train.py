@@ -14,9 +14,12 @@ from vaelib.config import Config
 from vaelib.data import Corpus
 from vaelib.errors import VaelibError
 from vaelib.layers import derived_seed, make_generator
+from vaelib.products import runs_bfloat16
 from vaelib.run import run_config
 from vaelib.store import STATE, Store
 from vaelib.train import Training, fit, machine, run_epoch, validate
+
+BF16 = pytest.mark.skipif(not runs_bfloat16("cpu"), reason="no LSTM in bfloat16 on this processor")
 
 
 def smoke(method: str = "vae", **changes: Any) -> Config:
@@ -333,6 +336,7 @@ def test_the_machine_is_put_back(corpus: Corpus) -> None:
     assert (torch.get_num_threads(), torch.get_float32_matmul_precision()) == before
 
 
+@BF16
 def test_bfloat16_steps_are_finite_and_keep_float32_weights(corpus: Corpus) -> None:
     for method in ("vae", "dg", "bn", "delta", "vmf"):
         training = Training(smoke(method, precision="bf16"), corpus)

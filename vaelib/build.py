@@ -50,7 +50,7 @@ from vaelib.objectives import TERMS, Objective, Recipe, Term
 from vaelib.objectives.base import METHODS
 from vaelib.posteriors import POSTERIORS
 from vaelib.priors import PRIORS
-from vaelib.products import fastest_product
+from vaelib.products import fastest_product, runs_bfloat16
 from vaelib.schedules import SCHEDULES, Schedule
 from vaelib.strategies import STRATEGIES
 
@@ -138,6 +138,11 @@ def resolve(
             f"backbone={' or '.join(backbones_of(method))}, or another method."
         )
     fields["device"] = best_device(fields["device"])
+    if fields["precision"] == "bf16" and not runs_bfloat16(fields["device"].split(":")[0]):
+        raise VaelibError(
+            f"precision=bf16: {fields['device']!r} here has no recurrent layers in bfloat16; leave "
+            "precision=fp32, or take another machine."
+        )
     offered = ["auto", *CHOICES["matmul_precision"]]
     if check_name(fields["matmul_precision"], offered, "matmul_precision") == "auto":
         fields["matmul_precision"] = fastest_product(fields["device"])

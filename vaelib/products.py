@@ -57,6 +57,22 @@ def fastest_product(device: str) -> str:
 
 
 @cache
+def runs_bfloat16(kind: str) -> bool:
+    """Whether recurrent layers run in bfloat16 here; on older processors oneDNN has none.
+
+    Args:
+        kind: Of the device: "cpu", "cuda".
+    """
+    layer, x = nn.LSTM(4, 4).to(kind), torch.zeros(1, 1, 4, device=kind)
+    try:
+        with torch.no_grad(), torch.autocast(kind, torch.bfloat16):
+            layer(x)
+    except RuntimeError:
+        return False
+    return True
+
+
+@cache
 def _error(precision: str) -> float:
     """The largest error of a product of 64 by 256 by 64, beside its largest entry."""
     source = torch.Generator().manual_seed(0)
