@@ -113,7 +113,8 @@ def test_the_table_of_the_book_is_read_off_what_the_benchmark_wrote(
     for shown, row in zip(table.to_dict("records"), made["rows"], strict=True):
         told = float(shown["times faster"].replace(",", ""))
         assert told == pytest.approx(row["ratio"], rel=0.01)
-        assert row["plain_ms"] / row["fast_ms"] == pytest.approx(row["ratio"], rel=0.2)
+        of_medians = row["plain_ms"] / row["fast_ms"]  # the ratio told is the median of ratios
+        assert of_medians == pytest.approx(row["ratio"], rel=0.3)
         assert ("short of it" in shown["aim"]) == (row["ratio"] < (row["asked"] or 0))
     (tmp_path / "mine.json").write_text('{"rows": [{"what": "kl"}]}', "utf-8")
     with pytest.raises(VaelibError, match=r"mine\.json holds no ratios"):
