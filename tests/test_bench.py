@@ -16,6 +16,7 @@ from bench._steps import config_of, made_batches, padded_cases, real_tokens, ste
 from vaelib.build import build
 from vaelib.errors import VaelibError
 from vaelib.pages import ratios
+from vaelib.products import runs_bfloat16
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,7 +52,7 @@ def test_training_steps_walk_together(case: Case) -> None:
 def test_what_is_asked_of_the_heavy_ones() -> None:
     asked = {case.name: case.asked for case in posterior_cases(TINY) if case.asked}
     assert asked == {"mi_global + au": 50, "cu_pq": 500, "cu_qp": 500}
-    assert [case.asked for case in nll_cases(TINY)] == [2.5, 3.5]
+    assert [c.asked for c in nll_cases(TINY)] == [2.5, 3.5][: 1 + runs_bfloat16("cpu")]
     assert [c.asked for c in step_cases(TINY, 0.0, 1.4)] == [1.4 if AMD else 0, 0, 0]
     assert [c.asked for c in padded_cases(TINY, 2)] == [3, 3]
     assert (FULL.examples, FULL.dim, FULL.draws, FULL.codes) == (10_000, 32, 128_000, 500)
