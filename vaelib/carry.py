@@ -109,17 +109,17 @@ def carry(
         raise VaelibError(f"sentences={sentences}: give 5 or more, and `before` to compare with.")
     groups = kinds(Store(Path(folder) / "nowhere", Path(folder)).entries())
     chosen = [_smaller(group[0].config, sentences) for group in groups]
-    olds = [group[0].key for group in groups]
+    records: list[Entry | None] = [group[0] for group in groups]
     if groups and before is not None:
-        olds = _make_before(before, [group[0] for group in groups], chosen, store, jobs)
+        made = _make_before(before, [group[0] for group in groups], chosen, store, jobs)
+        records = [store.finished(key) for key in made]
     configs = {str(key_of(config)): config for config in chosen}
     titles = {key: f"{c.method} on {c.data}, seed {c.seed}" for key, c in configs.items()}
     if configs:
         execute_configs(configs, titles, store, jobs=jobs, progress=progress)
     differing, moved = [], 0
-    for group, config, old in zip(groups, chosen, olds, strict=True):
+    for group, config, record in zip(groups, chosen, records, strict=True):
         witness = store.finished(key_of(config))
-        record = group[0] if before is None else store.finished(old)
         apart = math.inf if witness is None or record is None else difference(record, witness)
         if witness is None or apart > within:
             by = "in words or layout" if math.isinf(apart) else f"by {apart:.1g}"
