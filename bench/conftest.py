@@ -88,14 +88,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.benchmark(timer=time.process_time))
 
 
-def _processor() -> str:
-    return f"{processor()}, {torch.backends.cpu.get_cpu_capability()}"
-
-
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     if not (TABLE.rows or TABLE.notes):
         return
-    about = {"processor": _processor(), "torch": torch.__version__, "threads": 1}
+    about = {"processor": processor(), "torch": torch.__version__, "threads": 1}
     made = about | {"rows": TABLE.rows, "notes": TABLE.notes}
     table = ratio_table(made)
     terminalreporter.section("fast beside plain")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
@@ -27,14 +28,17 @@ LOG = "log.txt"
 
 
 def processor() -> str:
-    """The processor's name, and how many of them."""
+    """The processor's name, how many there are, and the instruction set torch computes with.
+
+    The last decides the last digits of a run: two processors of one name may differ in it.
+    """
     name = platform.processor() or platform.machine()
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
             if line.startswith("model name"):
                 name = line.split(":", 1)[1].strip()
                 break
-    return f"{name} ({os.cpu_count()} cores)"
+    return f"{name} ({os.cpu_count()} cores), {torch.backends.cpu.get_cpu_capability()}"
 
 
 def duration(seconds: float) -> str:
