@@ -1,14 +1,16 @@
 """Peak memory of the importance-weighted NLL, in a process of its own.
 
-`python -m bench._memory SENTENCES ROWS CODES` prints the growth of the peak in MB, all sentences in
-one call.
+`python -m bench._memory SENTENCES ROWS CODES LENGTH` prints the growth of the peak in MB, all
+sentences in one call.
 """
 
 import json
+import os
 import re
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,25 +29,34 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def growth(sentences: int, rows: int | None, codes: int) -> float:
+# glibc gives back at once what is larger than this. Left alone, it raises the bound after the first
+# large array is freed and keeps holes of up to 32 MB: the same call then takes 60 or 150 MB.
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "1048576"}
+
+
+def growth(sentences: int, rows: int | None, codes: int, length: int) -> float:
     """How much the peak grows with that many sentences, `rows` of the decoder at a time."""
     torch.set_num_threads(1)
-    model, x = Decoder(FULL), batch_of(FULL, sentences)
+    model, x = Decoder(FULL), batch_of(replace(FULL, length=length), sentences)
     importance_weighted_nll(model, x[:1], 1)  # what is loaded only once
     before = peak()
     importance_weighted_nll(model, x, codes, rows=rows)
     return peak() - before
 
 
-def measured(sentences: int, rows: int | None, codes: int = FULL.codes) -> float:
+def measured(
+    sentences: int, rows: int | None, codes: int = FULL.codes, length: int = FULL.length
+) -> float:
     """`growth` in a fresh process."""
-    numbers = map(str, (sentences, rows or 0, codes))
+    numbers = map(str, (sentences, rows or 0, codes, length))
     command = [sys.executable, "-m", "bench._memory", *numbers]
-    root = Path(__file__).parents[1]
-    made = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    root, environment = Path(__file__).parents[1], os.environ | ALLOCATOR
+    made = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=True
+    )
     return float(json.loads(made.stdout))
 
 
 if __name__ == "__main__":
-    sentences, rows, codes = map(int, sys.argv[1:])
-    print(json.dumps(growth(sentences, rows or None, codes)))
+    sentences, rows, codes, length = map(int, sys.argv[1:])
+    print(json.dumps(growth(sentences, rows or None, codes, length)))
