@@ -347,7 +347,7 @@ def test_a_project_builds_and_executes_only_what_changed(
     assert "at work" not in page
     assert (index.parent / "_static" / "mathjax" / "tex-chtml.js").is_file()
     assert book.scan(index.parent) == []
-    assert re.search(r"small executed, \d+ s so far, about 0 s left", capsys.readouterr().err)
+    assert re.search(r"small executed, \d+ (s|min) so far, about 0 s left", capsys.readouterr().err)
     book.execute("smoke")
     assert "1 of 1 notebooks unchanged" in capsys.readouterr().err
     write_notebook(project / "notebooks" / "small.ipynb", CHECK, "1 / 0")

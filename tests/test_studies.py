@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from vaelib import store as files
+from vaelib.build import try_out
 from vaelib.errors import VaelibError
 from vaelib.run import key_of
 from vaelib.store import Store
@@ -204,6 +205,7 @@ def test_every_planned_run_resolves_and_no_two_are_the_same(
     for plan in planned:
         here = f"{plan.label} on {plan.data}"
         assert places.setdefault(plan.config.question, here) == here
+        try_out(plan.config)
     listed = Study(name, profile, store=Store(tmp_path)).settings.get("labels", {})
     known = {row["label"] for row in grid(name)}
     assert [

@@ -99,6 +99,23 @@ def resolve(
     Raises:
         VaelibError: An unknown name, a wrong type, a value out of range, parts that do not fit.
     """
+    config = settle(method, data=data, profile=profile, seed=seed, **overrides)
+    try_out(config)
+    return config
+
+
+def settle(
+    method: str,
+    *,
+    data: str | os.PathLike[str],
+    profile: str = "laptop",
+    seed: int = 0,
+    **overrides: Any,
+) -> Config:
+    """`resolve` without the rehearsal on two tiny examples, for what a study declares.
+
+    A test rehearses every declared run, so that hundreds of them are listed in a second.
+    """
     entry, data = METHODS[method], data_name(data)
     base = {name: f.default for name, f in FIELDS.items() if name not in ("method", "data")}
     base["options"] = {}
@@ -146,9 +163,16 @@ def resolve(
     offered = ["auto", *CHOICES["matmul_precision"]]
     if check_name(fields["matmul_precision"], offered, "matmul_precision") == "auto":
         fields["matmul_precision"] = fastest_product(fields["device"])
-    config = check_config(Config(**fields))
+    return check_config(Config(**fields))
+
+
+def try_out(config: Config) -> None:
+    """Let the parts of a config meet two tiny examples, once a process.
+
+    Raises:
+        VaelibError: A part refuses its options, or the parts do not fit together.
+    """
     _try(_tiny(config), *parts(config))
-    return config
 
 
 def _metrics(named: Any) -> Any:

@@ -83,6 +83,8 @@ class Registry(Mapping[str, T], Generic[T]):
         Raises:
             UnknownName: Nothing goes by that name.
         """
+        if isinstance(name, str) and name in self._entries:
+            return name
         everyone = {known: known for known in self._entries} | self._aliases
         if isinstance(name, str):
             if name in everyone:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vaelib.build import options_of, parts, resolve
+from vaelib.build import options_of, parts, resolve, settle
 from vaelib.claims import checks, judge
 from vaelib.claims.further import further
 from vaelib.config import FIELDS, Config, listed, read_toml
@@ -60,7 +60,7 @@ class Planned:
         """The resolved configuration, totals scaled to the latent size in use."""
         where = {"data": self.data, "profile": self.profile, "seed": self.seed}
         given = {k: v for k, v in self.given.items() if k in FIELDS}
-        plain = resolve(self.method, **where, **(given | self._applicable(self.overrides)))
+        plain = settle(self.method, **where, **(given | self._applicable(self.overrides)))
         options = dict(self.options)
         if self.total_for_latent and self.sweep:
             options[self.sweep] = self.value * plain.latent_dim / self.total_for_latent
@@ -68,7 +68,8 @@ class Planned:
         known = {name: v for part in parts(plain) for name, v in options_of(part).items()}
         given |= {k: v for k, v in self.given.items() if k in known}
         floats = {k: float(v) for k, v in options.items() if isinstance(known.get(k), float)}
-        return resolve(self.method, **where, **(given | options | floats | self.overrides))
+        final = resolve if self.overrides else settle
+        return final(self.method, **where, **(given | options | floats | self.overrides))
 
     def _applicable(self, overrides: dict[str, Any]) -> dict[str, Any]:
         return {k: v for k, v in overrides.items() if k not in self.options}
