@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,22 +60,23 @@ def test_a_witness_speaks_for_its_kind(folder: Path, tmp_path: Path) -> None:
 
 
 def test_another_number_keeps_the_kind_stale(folder: Path, tmp_path: Path) -> None:
-    path = commit(folder, config_of(), Store(tmp_path / "made"))
+    witnesses = Store(tmp_path / "witnesses")
+    path = commit(folder, config_of(), witnesses)
     record = read_json(path)
     record["metrics"]["kl"] += 1e-12
     path.write_text(json.dumps(record))
     before = path.read_bytes()
-    done = carry(folder, Store(tmp_path / "witnesses"), jobs=1, progress=False)
+    done = carry(folder, witnesses, jobs=1, progress=False)
     assert (done.records, done.differing) == (0, ("beta on grammar, by 1e-12",))
     assert path.read_bytes() == before
 
 
 def test_rounding_is_carried_where_it_is_allowed_and_said_so(folder: Path, tmp_path: Path) -> None:
-    path = commit(folder, config_of(), Store(tmp_path / "made"))
+    witnesses = Store(tmp_path / "witnesses")
+    path = commit(folder, config_of(), witnesses)
     record = read_json(path)
     record["metrics"]["nll_elbo"] *= 1 + 5e-6
     path.write_text(json.dumps(record))
-    witnesses = Store(tmp_path / "witnesses")
     assert carry(folder, witnesses, within=1e-6, jobs=1, progress=False).records == 0
     assert carry(folder, witnesses, within=1e-5, jobs=1, progress=False).records == 1
     made = read_json(path.with_name(f"{key_of(config_of())}.json"))
@@ -83,10 +85,10 @@ def test_rounding_is_carried_where_it_is_allowed_and_said_so(folder: Path, tmp_p
     assert line["difference"] == pytest.approx(5e-6, rel=0.02)
 
 
-@pytest.fixture
-def earlier(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """This project as an earlier commit could have been: other code, the same numbers."""
-    root = tmp_path / "earlier"
+    root = tmp_path_factory.mktemp("code") / "earlier"
     shutil.copytree(ROOT / "vaelib", root / "vaelib", ignore=shutil.ignore_patterns("__pycache__"))
     units = root / "vaelib" / "metrics" / "units.py"
     units.write_text(units.read_text("utf-8") + "\n_NODES += 1\n", "utf-8")
@@ -96,8 +98,10 @@ def earlier(tmp_path: Path) -> Path:
     return root
 
 
-def made_by(root: Path, config: Config, folder: Path, store: Path) -> Path:
-    """A committed record that the code in `root` made, with digits of another processor."""
+@pytest.fixture(scope="module")
+def theirs(earlier: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The record of `config_of()` that the earlier code made, with digits of another processor."""
+    store = tmp_path_factory.mktemp("made")
     work = (
         "import json, sys; from vaelib.config import Config; from vaelib.run import run_config\n"
         "from vaelib.store import Store\n"
@@ -105,16 +109,30 @@ def made_by(root: Path, config: Config, folder: Path, store: Path) -> Path:
     )
     subprocess.run(
         [sys.executable, "-P", "-c", work, str(store)],
-        input=json.dumps(config.to_dict()).encode(),
-        env=os.environ | {"PYTHONPATH": str(root)},
+        input=json.dumps(config_of().to_dict()).encode(),
+        env=os.environ | {"PYTHONPATH": str(earlier)},
         check=True,
     )
     (made,) = store.glob("*/record-*.json")
-    record = read_json(made)
+    record: dict[str, Any] = read_json(made)
     record["metrics"]["kl"] += 0.01
-    path = folder / "paper" / f"{record['key']}.json"
-    write_json(path, record)
-    return path
+    return record
+
+
+HOW = {"before": "HEAD", "jobs": 1, "progress": False}
+
+
+@pytest.mark.slow
+def test_code_that_did_not_make_the_records_cannot_speak_for_them(
+    folder: Path, tmp_path: Path, theirs: dict[str, Any]
+) -> None:
+    write_json(folder / "paper" / f"{theirs['key']}.json", theirs)
+    for commit, sentence in (
+        ("nowhere", "'nowhere': git has no such code"),
+        ("HEAD", f"not the code of these records, such as {theirs['key']}"),
+    ):
+        with pytest.raises(VaelibError, match=sentence):
+            carry(folder, Store(tmp_path / "witnesses"), **HOW | {"before": commit})
 
 
 @pytest.mark.slow
@@ -123,25 +141,20 @@ def test_on_another_processor_both_codes_are_heard(
     folder: Path,
     tmp_path: Path,
     earlier: Path,
+    theirs: dict[str, Any],
     sentences: int | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The record has digits of its own; the same code before and after speaks for it."""
     config, witnesses = config_of(), Store(tmp_path / "witnesses")
-    path = made_by(earlier, config, folder, tmp_path / "made")
-    record = read_json(path)
-    assert path.stem != str(key_of(config))
-    how = {"before": "HEAD", "sentences": sentences, "jobs": 1, "progress": False}
-    with pytest.raises(VaelibError, match="'nowhere': git has no such code"):
-        carry(folder, witnesses, **how | {"before": "nowhere"})
-    with pytest.raises(VaelibError, match=f"not the code of these records, such as {path.stem}"):
-        carry(folder, witnesses, **how)
+    write_json(folder / "paper" / f"{theirs['key']}.json", theirs)
+    assert theirs["key"] != str(key_of(config))
     monkeypatch.setattr(module, "ROOT", earlier)
     monkeypatch.chdir(ROOT)  # a folder with a package of the same name must not come first
-    done = carry(folder, witnesses, **how)
+    done = carry(folder, witnesses, **HOW, sentences=sentences)
     assert (done.records, done.differing) == (1, ())
-    made = read_json(path.with_name(f"{key_of(config)}.json"))
-    assert made["metrics"]["kl"] == record["metrics"]["kl"]
+    made = read_json(folder / "paper" / f"{key_of(config)}.json")
+    assert made["metrics"]["kl"] == theirs["metrics"]["kl"]
     sizes = {entry.config.train_size for entry in witnesses.entries()}
     assert sizes == {sentences or config.train_size}
 
@@ -156,7 +169,8 @@ def test_a_small_witness_needs_something_to_be_compared_with(
 
 @pytest.mark.parametrize("change", ["a word", "a column", "not a number", "a unit"])
 def test_no_tolerance_hides_more_than_rounding(folder: Path, tmp_path: Path, change: str) -> None:
-    path = commit(folder, config_of(), Store(tmp_path / "made"))
+    witnesses = Store(tmp_path / "witnesses")
+    path = commit(folder, config_of(), witnesses)
     record = read_json(path)
     if change == "a word":
         record["texts"]["samples"][0] = ["another"]
@@ -167,7 +181,7 @@ def test_no_tolerance_hides_more_than_rounding(folder: Path, tmp_path: Path, cha
     else:
         record["metrics"]["au"] += 1
     path.write_text(json.dumps(record))
-    done = carry(folder, Store(tmp_path / "witnesses"), within=1e-4, jobs=1, progress=False)
+    done = carry(folder, witnesses, within=1e-4, jobs=1, progress=False)
     assert done.records == 0
 
 

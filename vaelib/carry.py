@@ -113,7 +113,8 @@ def carry(
     if groups and before is not None:
         made = _make_before(before, [group[0] for group in groups], chosen, store, jobs)
         records = [store.finished(key) for key in made]
-    configs = {str(key_of(config)): config for config in chosen}
+    keys = {str(key_of(config)): config for config in chosen}
+    configs = {key: c for key, c in keys.items() if store.finished(key_of(c)) is None}
     titles = {key: f"{c.method} on {c.data}, seed {c.seed}" for key, c in configs.items()}
     if configs:
         execute_configs(configs, titles, store, jobs=jobs, progress=progress)

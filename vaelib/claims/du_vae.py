@@ -77,6 +77,7 @@ def printed(name: str) -> pd.DataFrame:
     return (rows / 100 if item.get("percent") else rows).rename_axis(None, axis=1)
 
 
+@cache
 def published_results() -> pd.DataFrame:
     """The printed rows as results: likelihoods on Yahoo, probes on Short-Yelp.
 
