@@ -184,7 +184,7 @@ def posteriors(n: int, dim: int, seed: int) -> tuple[Tensor, Tensor]:
     return 1.5 * drawn(n, dim, seed=seed), drawn(n, dim, seed=seed + 1) - 0.5
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(3, 40), st.integers(0, 10_000))
 def test_the_rate_is_information_plus_mismatch(n: int, seed: int) -> None:
     """E KL(q_n || p) = I(n; z) + KL(q(z) || p(z)) in one dimension, the last by quadrature."""
