@@ -295,6 +295,17 @@ class Marker:
         Marker.unpickled = True
 
 
+@pytest.mark.parametrize("name", ["log_likelihood", "log_px", "Logvar"])
+def test_what_is_nearly_a_name_is_not_left_out_in_silence(tmp_path: Path, name: str) -> None:
+    mu, logvar = np.zeros((5, 2)), np.zeros((5, 2))
+    np.savez(tmp_path / "q.npz", mu=mu, logvar=logvar, **{name: np.zeros(5)}, labels=np.zeros(5))
+    with pytest.raises(VaelibError, match=f"it holds '{name}', which is not read; name it 'log"):
+        read_posteriors(tmp_path / "q.npz")
+    (tmp_path / "q.csv").write_text(f"mu_0,logvar_0,{name}\n0,0,1\n1,0,1\n")
+    with pytest.raises(VaelibError, match="which is not read"):
+        read_posteriors(tmp_path / "q.csv")
+
+
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     marked = Marker()
     marked.value = 1  # type: ignore[attr-defined]

@@ -5,6 +5,7 @@ import pytest
 
 from vaelib.errors import VaelibError
 from vaelib.published import COLUMNS, PAPERS, pivot, published, side_by_side, tables
+from vaelib.tables import show
 
 ROWS = {
     ("dg_vae", "table1"): 4 * 6,
@@ -83,4 +84,25 @@ def test_tables_side_by_side_have_every_printed_number(
     printed = published(paper, table)
     assert wide.notna().sum().sum() == len(printed)
     for row in printed.to_dict("records"):
-        assert wide.loc[row["model"], f"{row['metric']}, {row['dataset']}"] == row["value"]
+        cell = wide.loc[row["model"], f"{row['metric']}, {row['dataset']}"]
+        assert float(cell) == row["value"]
+
+
+def test_to_be_shown_every_printed_digit_is_kept() -> None:
+    """Four digits, as tables show numbers, would make 100.93 and 100.91 one and the same."""
+    shown = str(show(pivot("vae_mine", "table2", text=True).reset_index()))
+    assert "100.93" in shown
+    assert "100.91" in shown
+    squares = pivot("coupled_vae", "table5", "PTB", text=True)
+    assert squares.loc["Coupled-VAE", "gradnorm_dLrec_c_de"] == "2109.6"
+    assert pivot("vae_mine", "table1", text=True).loc[("PTB", "-"), "n_train"] == "42K"
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_text_and_numbers_are_the_same_tables(paper: str) -> None:
+    suffixes = {"K": "e3", "M": "e6"}
+    for name in tables(paper):
+        numbers, words = pivot(paper, name), pivot(paper, name, text=True)
+        assert words.index.equals(numbers.index)
+        read = words.map(lambda cell: float(str(cell).translate(str.maketrans(suffixes))))
+        pd.testing.assert_frame_equal(read, numbers, check_exact=False, rtol=1e-12)

@@ -10,6 +10,7 @@ import pytest
 from vaelib import store as files
 from vaelib.build import try_out
 from vaelib.errors import VaelibError
+from vaelib.published import published
 from vaelib.run import key_of
 from vaelib.store import Store
 from vaelib.studies import Planned, Study, declaration, grid, papers
@@ -363,3 +364,18 @@ def test_claims_can_be_judged_on_whatever_there_is(store: Store) -> None:
     assert len(opened.claims()) > 5
     of_runs = opened.claims().query("data == 'grammar'")
     assert of_runs["verdict"].eq("not run").all()
+
+
+def test_an_item_has_other_printed_numbers_on_other_data(tmp_path: Path) -> None:
+    """Figure 2 of DU-VAE stands on text and on images; its BN-VAE has another scale on each."""
+    store = Store(tmp_path)
+    opened = Study("du_vae", data=["grammar", "digits"], labels=["figure2"], seeds=[0], store=store)
+    for plan in opened.planned():
+        record(plan, store, nll_iw500=1.0)
+    shown = opened.refresh().compare("figure2")
+    printed = shown[shown["metric"] == "nll_iw500"].set_index(["data", "label"])["published"]
+    there = published("du_vae", "table1")
+    nll = there[there["metric"].str.startswith("NLL")].set_index(["dataset", "model"])["value"]
+    assert printed["grammar", "DU-VAE(0.5, 0.9)"] == nll["Yahoo", "DU-VAE(0.5,0.9)"]
+    assert printed["digits", "DU-VAE(0.5, 0.9)"] == nll["OMNIGLOT", "DU-VAE(0.5,0.9)"]
+    assert printed["digits", "BN-VAE(0.5)"] == nll["OMNIGLOT", "BN-VAE(0.6/0.6/0.5)"]

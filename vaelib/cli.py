@@ -135,7 +135,8 @@ def train(
     """Train a method and print its metrics.
 
     A run that is there already is only shown. Settings are key=value: fields of a run (epochs=5
-    device=cuda latent_dim=8) and options of the method's parts (aggregation_size=8).
+    device=cuda latent_dim=8) and options of the method's parts (aggregation_size=8), taken as they
+    stand. The values of a paper, which differ from one data set to another, are in its study.
     """
     from vaelib.build import resolve
     from vaelib.data.datasets import check_data

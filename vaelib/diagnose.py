@@ -4,10 +4,11 @@ For models trained anywhere: all that is needed are the means and log variances 
 of examples, as tensors or in a file.
 """
 
+import difflib
 import math
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +30,7 @@ _NAMED = 8  # dimensions that a sentence lists
 MOST = {"mu": 1e15, "logvar": 80.0}  # beyond, single precision has no variance or distance
 _SHARPEST = -25.0  # log variance beside a dimension's own scale; below, double precision is lost
 _ARRAYS = ("mu", "logvar", "log_likelihoods")
+_OTHER_NAMES = {"log_px": _ARRAYS[2:], "log_p_x": _ARRAYS[2:], "log_pxz": _ARRAYS[2:]}
 
 
 @dataclass(frozen=True)
@@ -276,7 +278,8 @@ def read_posteriors(path: Path | str) -> dict[str, np.ndarray]:
     Args:
         path: An `.npz` with the arrays `mu` and `logvar` `[N, D]` and, if wanted,
             `log_likelihoods` `[N]`; or a `.csv` whose header names the columns `mu_0`, `mu_1`, ...,
-            `logvar_0`, `logvar_1`, ... and, if wanted, `log_likelihoods`. Others are ignored.
+            `logvar_0`, `logvar_1`, ... and, if wanted, `log_likelihoods`. Others are ignored,
+            unless they are nearly called like one of these.
 
     Returns:
         The arguments of `diagnose`.
@@ -305,15 +308,26 @@ def read_posteriors(path: Path | str) -> dict[str, np.ndarray]:
     return found
 
 
+def _refuse_near_misses(names: Iterable[str]) -> None:
+    """What is nearly called like something that would be read is not silently left out."""
+    numbered = {name: re.sub(r"_\d+(\.\d+)?$", "", name) for name in names}
+    for name in [name for name, said in numbered.items() if said not in _ARRAYS]:
+        said = numbered[name].casefold()
+        if near := difflib.get_close_matches(said, _ARRAYS, 1, 0.8) or _OTHER_NAMES.get(said):
+            raise VaelibError(f"it holds {name!r}, which is not read; name it {near[0]!r}")
+
+
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
     if path.is_file() and not zipfile.is_zipfile(path):
         raise VaelibError("it is no .npz archive")
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        _refuse_near_misses(arrays.files)
         return {name: arrays[name] for name in _ARRAYS if name in arrays.files}
 
 
 def _read_csv(path: Path) -> dict[str, np.ndarray]:
     table = pd.read_csv(path).rename(columns=str.strip)
+    _refuse_near_misses(table.columns)
     if not isinstance(table.index, pd.RangeIndex):
         raise VaelibError("its rows have more fields than its header names")
     if twice := [c for c in table.columns if re.fullmatch(r"(mu|logvar)_\d+\.\d+", c)]:

@@ -82,9 +82,21 @@ def runs(found: Mapping[str, Run]) -> pd.DataFrame:
 
 
 def ledger(claims: pd.DataFrame) -> pd.DataFrame:
-    """The columns of the ledger that a page shows."""
+    """What a page shows of the ledger: the short columns, and below them the notes.
+
+    Returns:
+        A row a claim and data set. `attrs["details"]` has the notes, a block a claim.
+    """
     columns = ["id", "statement", "data", "verdict", "obtained", "tolerance", "interval"]
-    return claims[[*columns, "published", "note"]]
+    table = claims[[*columns, "published"]].reset_index(drop=True)
+    noted = claims[claims["note"].astype(bool)]
+    table.attrs["details"] = [
+        (f"{claim}: {statement}", [f"{r.data}: {r.verdict}; {r.note}" for r in rows.itertuples()])
+        for (claim, statement), rows in noted.groupby(["id", "statement"], sort=False)
+    ]
+    if len(noted):
+        table.attrs["notes"] = ["What stands behind each verdict, claim by claim:"]
+    return table
 
 
 def verdict_counts(claims: pd.DataFrame) -> pd.DataFrame:

@@ -35,15 +35,16 @@ def costs(study: Study, data: str, reference: str) -> pd.DataFrame:
     """Seconds of training and evaluation of each label, and as a multiple of one label's.
 
     Of the first seed alone: seeds may have been made at different times, on different machines, and
-    then their times do not compare. `sentences` says which methods were given fewer of them, so
-    that a multiple of theirs is not one of cost per sentence.
+    then their times do not compare. `started` says when a run was: those of another hour may have
+    shared their machine with other work. `sentences` says which methods were given fewer of them,
+    so that a multiple of theirs is not one of cost per sentence.
 
     Args:
         study: A study.
         data: One of its data sets.
         reference: The label to divide by.
     """
-    columns = ["label", "train s", "evaluate s", "train ratio", "sentences"]
+    columns = ["label", "train s", "evaluate s", "train ratio", "sentences", "started"]
     here = [(plan, run) for plan, run in study.found if plan.data == data]
     first = min((plan.seed for plan, _ in here), default=0)
     rows = [
@@ -52,6 +53,7 @@ def costs(study: Study, data: str, reference: str) -> pd.DataFrame:
             "train s": run.provenance["train_seconds"],
             "evaluate s": run.provenance["evaluate_seconds"],
             "sentences": run.config.train_size,
+            "started": run.provenance["started"],
         }
         for plan, run in here
         if plan.seed == first
@@ -59,4 +61,4 @@ def costs(study: Study, data: str, reference: str) -> pd.DataFrame:
     found = pd.DataFrame(rows, columns=columns)
     base = found["train s"][found["label"] == reference].max()
     found["train ratio"] = found["train s"] / base
-    return found.sort_values("train ratio", kind="stable").round(2)
+    return found.sort_values("train ratio", kind="stable", ignore_index=True).round(2)

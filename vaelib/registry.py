@@ -8,7 +8,7 @@ from vaelib.errors import UnknownName, VaelibError, check_name
 T = TypeVar("T")
 
 
-_PLAIN = dict.fromkeys(map(ord, " _-–,()")) | str.maketrans(
+_PLAIN = dict.fromkeys(map(ord, " _-–,()*")) | str.maketrans(
     {"β": "beta", "δ": "delta", "κ": "kappa"}
 )
 

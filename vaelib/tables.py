@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -215,11 +215,13 @@ class Shown:
         table: What is shown.
         caption: Above it.
         notes: Below it, a line each.
+        details: Below these: heads, each with lines that a page shows on a click.
     """
 
     table: pd.DataFrame
     caption: str
     notes: tuple[str, ...]
+    details: tuple[tuple[str, Sequence[str]], ...] = ()
 
     def _repr_html_(self) -> str:
         """A box that scrolls sideways; no colours, so that light and dark pages both fit.
@@ -234,26 +236,35 @@ class Shown:
         body = body.replace(" | ", "&nbsp;|&nbsp;").replace(" ± ", "&nbsp;±&nbsp;")
         foot = "<br>".join(map(_html, self.notes))
         foot = f"<p><small>{foot}</small></p>" if foot else ""
+        for title, lines in self.details:
+            inside = "".join(f"<p>{_html(line)}</p>" for line in lines)
+            foot += f"<details><summary>{_html(title)}</summary>{inside}</details>"
         return f'<div class="{QUOTED}"><div style="overflow-x: auto">{body}</div>{foot}</div>'
 
     def __repr__(self) -> str:
         text = _words(self.table).to_string(index=False) if len(self.table) else "(empty)"
-        around = [visible(line) for line in (self.caption, *self.notes)]
+        folded = [line for title, inside in self.details for line in (title, *_indented(inside))]
+        around = [visible(line) for line in (self.caption, *self.notes, *folded)]
         return "\n".join([*(around[:1] if self.caption else []), text, *around[1:]])
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
 
 
 def show(table: pd.DataFrame, caption: str = "", provenance: str = "", rows: int = 100) -> Shown:
     """Prepare any table for a notebook.
 
     Args:
-        table: A `comparison` (its notes come along) or any other table.
+        table: A `comparison` or any other table; `notes` and `details` of its `attrs` come along.
         caption: One line above.
         provenance: As of `provenance`; the last line below.
         rows: Rows beyond this many are left out, and a note says so.
     """
     cut = f"The first {rows} of {len(table)} rows." if len(table) > rows else ""
     notes = [cut, *table.attrs.get("notes", []), provenance]
-    return Shown(table.head(rows), caption, tuple(note for note in notes if note))
+    details = tuple(table.attrs.get("details", ()))
+    return Shown(table.head(rows), caption, tuple(note for note in notes if note), details)
 
 
 def present(

@@ -228,7 +228,7 @@ def probe_curves(
     if not parts:
         return style.blank()
     figure = style.picture(4.3)
-    panels = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, len(parts), sharey=False, squeeze=False)[0]
     for axes, (title, table) in zip(panels, parts, strict=True):
         axes.set(title=title, xscale="log", xlabel="labelled examples")
         for place, label in enumerate(labels):

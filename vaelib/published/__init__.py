@@ -37,19 +37,18 @@ def published(paper: str, table: str) -> pd.DataFrame:
     Raises:
         VaelibError: The paper or the table is unknown.
     """
-    name = check_name(table, tables(paper), f"table of {paper}")
-    with (files(__name__) / f"{paper}_{name}.csv").open(encoding="utf-8") as lines:
-        frame = pd.read_csv(lines, dtype=str)
+    frame = _stored(paper, table)
     return frame.assign(value=frame["value"].map(_number))
 
 
-def pivot(paper: str, table: str, dataset: str | None = None) -> pd.DataFrame:
+def pivot(paper: str, table: str, dataset: str | None = None, text: bool = False) -> pd.DataFrame:
     """One printed table as printed: a row a model of a data set, a column a metric.
 
     Args:
         paper: As in `published`.
         table: As in `published`.
         dataset: Keep this data set only, by its printed name.
+        text: Whether cells are text with all printed digits, to be shown, instead of numbers.
 
     Returns:
         A table indexed by (dataset, model), or by model where `dataset` is given, in print order.
@@ -57,12 +56,12 @@ def pivot(paper: str, table: str, dataset: str | None = None) -> pd.DataFrame:
     Raises:
         VaelibError: The paper, the table or the data set is unknown.
     """
-    frame = published(paper, table)
+    frame = _stored(paper, table) if text else published(paper, table)
     index = ["dataset", "model"]
     if dataset is not None:
         check_name(dataset, list(frame["dataset"].unique()), f"data set of {paper} {table}")
         frame, index = frame[frame["dataset"] == dataset], ["model"]
-    wide = frame.pivot_table("value", index, "metric")
+    wide = frame.pivot_table("value", index, "metric", aggfunc="first")
     order = frame.drop_duplicates(index)[index]
     rows = pd.MultiIndex.from_frame(order) if len(index) > 1 else pd.Index(order["model"])
     return wide.reindex(index=rows, columns=list(frame["metric"].unique()))
@@ -77,14 +76,22 @@ def side_by_side(paper: str, table: str, *datasets: str) -> pd.DataFrame:
         datasets: Printed names, in the order wanted.
 
     Returns:
-        A row a model, the columns "model" and "NLL, PTB" for each metric and data set.
+        A row a model, the columns "model" and "NLL, PTB" for each metric and data set; the numbers
+        are text with all printed digits.
 
     Raises:
         VaelibError: The paper, the table or a data set is unknown.
     """
-    wide = pd.concat({name: pivot(paper, table, name) for name in datasets}, axis=1)
+    wide = pd.concat({name: pivot(paper, table, name, text=True) for name in datasets}, axis=1)
     wide.columns = pd.Index([f"{metric}, {name}" for name, metric in wide.columns])
     return wide.rename_axis("model").reset_index()
+
+
+def _stored(paper: str, table: str) -> pd.DataFrame:
+    """The rows of a table with every cell as the file has it, as text."""
+    name = check_name(table, tables(paper), f"table of {paper}")
+    with (files(__name__) / f"{paper}_{name}.csv").open(encoding="utf-8") as lines:
+        return pd.read_csv(lines, dtype=str)
 
 
 def _number(text: str) -> float:

@@ -287,17 +287,23 @@ class Study:
         """The item's table with the printed value beside each obtained one.
 
         Where the paper has numbers on the same data they are taken, elsewhere those of the item's
-        `published_data`. `difference` is given only for the paper's own data at the `paper`
-        profile; elsewhere the note says "other data: direction only".
+        `published_data`, which `on.<data>` of the item may change for one data set. `difference` is
+        given only for the paper's own data at the `paper` profile; elsewhere the note says "other
+        data: direction only".
         """
         item, table = self.item(name), self.table(name, data)
         if table.empty:
             return table
-        printed = self._printed(item)
-        own = {id_: there for there, id_ in self.about["data"].items() if there in printed}
-        there = [own.get(data, item.get("published_data")) for data in table["data"]]
-        places = zip(there, table["label"], table["metric"], strict=True)
-        values = [printed.get(d, {}).get((label, m), math.nan) for d, label, m in places]
+        known = {id_: there for there, id_ in self.about["data"].items()}
+        printed, own = dict[str, Any](), set[str]()
+        for here in table["data"].unique():
+            beside = item | item.get("on", {}).get(here, {})
+            found = self._printed(beside)
+            own |= {here} if known.get(here) in found else set()
+            there = known[here] if here in own else beside.get("published_data")
+            printed[here] = found.get(there, {})
+        places = zip(table["data"], table["label"], table["metric"], strict=True)
+        values = [printed[d].get((label, m), math.nan) for d, label, m in places]
         table["published"] = table["percent"].map({True: 100.0, False: 1.0}) * values
         same = table["data"].isin(own) & (self.profile == "paper")
         table["difference"] = (table["mean"] - table["published"]).where(same)
