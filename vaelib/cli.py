@@ -134,9 +134,8 @@ def train(
 ) -> None:
     """Train a method and print its metrics.
 
-    A run that is there already is only shown. Settings are key=value: fields of a run (epochs=5
-    device=cuda latent_dim=8) and options of the method's parts (aggregation_size=8), taken as they
-    stand. The values of a paper, which differ from one data set to another, are in its study.
+    A run that is there is only shown. Settings are key=value, taken as they stand: fields of a run
+    (epochs=5) and options of parts (aggregation_size=8). A paper's own values are in its study.
     """
     from vaelib.build import resolve
     from vaelib.data.datasets import check_data
