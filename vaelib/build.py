@@ -99,18 +99,13 @@ def resolve(
     Raises:
         VaelibError: An unknown name, a wrong type, a value out of range, parts that do not fit.
     """
-    config = settle(method, data=data, profile=profile, seed=seed, **overrides)
+    config = settle(method, data=data, profile=profile, seed=seed, overrides=overrides)
     try_out(config)
     return config
 
 
 def settle(
-    method: str,
-    *,
-    data: str | os.PathLike[str],
-    profile: str = "laptop",
-    seed: int = 0,
-    **overrides: Any,
+    method: str, *, data: str | os.PathLike[str], profile: str, seed: int, overrides: dict[str, Any]
 ) -> Config:
     """`resolve` without the rehearsal on two tiny examples, for what a study declares.
 

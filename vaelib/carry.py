@@ -113,14 +113,15 @@ def carry(
     if groups and before is not None:
         made = _make_before(before, [group[0] for group in groups], chosen, store, jobs)
         records = [store.finished(key) for key in made]
-    keys = {str(key_of(config)): config for config in chosen}
-    configs = {key: c for key, c in keys.items() if store.finished(key_of(c)) is None}
+    keys = [key_of(config) for config in chosen]
+    pairs = zip(keys, chosen, strict=True)
+    configs = {str(key): config for key, config in pairs if store.finished(key) is None}
     titles = {key: f"{c.method} on {c.data}, seed {c.seed}" for key, c in configs.items()}
     if configs:
         execute_configs(configs, titles, store, jobs=jobs, progress=progress)
     differing, moved = [], 0
-    for group, config, record in zip(groups, chosen, records, strict=True):
-        witness = store.finished(key_of(config))
+    for group, key, record in zip(groups, keys, records, strict=True):
+        witness = store.finished(key)
         apart = math.inf if witness is None or record is None else difference(record, witness)
         if witness is None or apart > within:
             by = "in words or layout" if math.isinf(apart) else f"by {apart:.1g}"

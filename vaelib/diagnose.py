@@ -30,7 +30,7 @@ _NAMED = 8  # dimensions that a sentence lists
 MOST = {"mu": 1e15, "logvar": 80.0}  # beyond, single precision has no variance or distance
 _SHARPEST = -25.0  # log variance beside a dimension's own scale; below, double precision is lost
 _ARRAYS = ("mu", "logvar", "log_likelihoods")
-_OTHER_NAMES = {"log_px": _ARRAYS[2:], "log_p_x": _ARRAYS[2:], "log_pxz": _ARRAYS[2:]}
+_OTHER_NAMES = dict.fromkeys(("log_px", "log_p_x", "log_pxz"), _ARRAYS[2:])
 
 
 @dataclass(frozen=True)

@@ -243,13 +243,9 @@ class Shown:
 
     def __repr__(self) -> str:
         text = _words(self.table).to_string(index=False) if len(self.table) else "(empty)"
-        folded = [line for title, inside in self.details for line in (title, *_indented(inside))]
+        folded = [line for at, inside in self.details for line in (at, *(f"  {x}" for x in inside))]
         around = [visible(line) for line in (self.caption, *self.notes, *folded)]
         return "\n".join([*(around[:1] if self.caption else []), text, *around[1:]])
-
-
-def _indented(lines: Iterable[str]) -> list[str]:
-    return [f"  {line}" for line in lines]
 
 
 def show(table: pd.DataFrame, caption: str = "", provenance: str = "", rows: int = 100) -> Shown:

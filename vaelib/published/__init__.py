@@ -61,7 +61,7 @@ def pivot(paper: str, table: str, dataset: str | None = None, text: bool = False
     if dataset is not None:
         check_name(dataset, list(frame["dataset"].unique()), f"data set of {paper} {table}")
         frame, index = frame[frame["dataset"] == dataset], ["model"]
-    wide = frame.pivot_table("value", index, "metric", aggfunc="first")
+    wide = frame.pivot(index=index, columns="metric", values="value")
     order = frame.drop_duplicates(index)[index]
     rows = pd.MultiIndex.from_frame(order) if len(index) > 1 else pd.Index(order["model"])
     return wide.reindex(index=rows, columns=list(frame["metric"].unique()))

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vaelib.build import options_of, parts, resolve, settle
+from vaelib.build import options_of, parts, settle, try_out
 from vaelib.claims import checks, judge
 from vaelib.claims.further import further
 from vaelib.config import FIELDS, Config, listed, read_toml
@@ -60,7 +60,8 @@ class Planned:
         """The resolved configuration, totals scaled to the latent size in use."""
         where = {"data": self.data, "profile": self.profile, "seed": self.seed}
         given = {k: v for k, v in self.given.items() if k in FIELDS}
-        plain = settle(self.method, **where, **(given | self._applicable(self.overrides)))
+        settings = given | self._applicable(self.overrides)
+        plain = settle(self.method, **where, overrides=settings)
         options = dict(self.options)
         if self.total_for_latent and self.sweep:
             options[self.sweep] = self.value * plain.latent_dim / self.total_for_latent
@@ -68,8 +69,11 @@ class Planned:
         known = {name: v for part in parts(plain) for name, v in options_of(part).items()}
         given |= {k: v for k, v in self.given.items() if k in known}
         floats = {k: float(v) for k, v in options.items() if isinstance(known.get(k), float)}
-        final = resolve if self.overrides else settle
-        return final(self.method, **where, **(given | options | floats | self.overrides))
+        settings = given | options | floats | self.overrides
+        config = settle(self.method, **where, overrides=settings)
+        if self.overrides:
+            try_out(config)
+        return config
 
     def _applicable(self, overrides: dict[str, Any]) -> dict[str, Any]:
         return {k: v for k, v in overrides.items() if k not in self.options}
@@ -295,10 +299,11 @@ class Study:
         if table.empty:
             return table
         known = {id_: there for there, id_ in self.about["data"].items()}
+        on, usual = item.get("on", {}), self._printed(item)
         printed, own = dict[str, Any](), set[str]()
         for here in table["data"].unique():
-            beside = item | item.get("on", {}).get(here, {})
-            found = self._printed(beside)
+            beside = item | on.get(here, {})
+            found = self._printed(beside) if here in on else usual
             own |= {here} if known.get(here) in found else set()
             there = known[here] if here in own else beside.get("published_data")
             printed[here] = found.get(there, {})
