@@ -277,13 +277,25 @@ def book_run(
         typer.Argument(metavar="-p NAME VALUE", help="Values as YAML: -p seeds '[0, 1]'."),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The copy.")] = None,
+    beside: Annotated[
+        bool, typer.Option("--beside", help="Also an HTML page: published left, this run right.")
+    ] = False,
 ) -> None:
-    """Execute one notebook with parameters of your own."""
+    """Execute one notebook with parameters of your own.
+
+    The copy ends with this run's numbers against the published ones. With --beside each of its
+    tables and pictures stands next to the published one, on a page of its own.
+    """
     from vaelib import book
+    from vaelib._book_beside import run_beside
 
     notebook, given = parse_parameters([notebook, *(parameters or ())])
     values = {name: book.parse_value(text) for name, text in given.items()}
-    print(book.run_notebook(notebook, values, output))
+    if not beside:
+        print(book.run_notebook(notebook, values, output))
+        return
+    for path in run_beside(notebook, values, output):
+        print(path)
 
 
 @book_app.command("serve")

@@ -87,10 +87,10 @@ def _cells(column: pd.DataFrame) -> pd.Series:
     rows = zip(*(column[c] for c in ("mean", "sd", "published", "difference")), strict=True)
     cells = []
     for mean, sd, published, difference in rows:
-        cell = _number(mean, mine) + ("" if pd.isna(sd) else f" ± {_number(sd, mine)}")
+        cell = number(mean, mine) + ("" if pd.isna(sd) else f" ± {number(sd, mine)}")
         if pd.notna(difference):
-            cell += f" ({_number(difference, max(mine, printed), '+')})"
-        cells.append(f"{_number(published, printed)} | {cell}" if some else cell)
+            cell += f" ({number(difference, max(mine, printed), '+')})"
+        cells.append(f"{number(published, printed)} | {cell}" if some else cell)
     return pd.Series(cells, index=column.index)
 
 
@@ -114,7 +114,7 @@ def _printed_decimals(values: pd.Series) -> int:
     return next((n for n in range(4) if known.round(n).equals(known.round(6))), 4)
 
 
-def _number(value: float, places: int, sign: str = "") -> str:
+def number(value: float, places: int, sign: str = "") -> str:
     """A number with a true minus sign; a dash where there is none; never minus zero."""
     if pd.isna(value):
         return "–"

@@ -4,6 +4,7 @@ Functions take result tables or arrays and return a `Picture`, a matplotlib figu
 show as SVG. Nothing goes through pyplot, so no global state is touched.
 """
 
+from vaelib.plots.against import against
 from vaelib.plots.bounds import (
     alpha_curves,
     bound_over_slope,
@@ -43,6 +44,7 @@ __all__ = [
     "ESTIMATORS",
     "Picture",
     "activity",
+    "against",
     "aggregation_curve",
     "alpha_curves",
     "bound_over_slope",
