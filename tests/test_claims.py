@@ -424,13 +424,17 @@ def test_a_grid_of_any_one_run_can_be_judged(paper: str) -> None:
         assert len(judged) == len(set(judged["id"]) | {c.id for c in claims.claims(paper)})
 
 
-def test_a_failure_shows_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_or_stays_open_shows_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     for kind, text in (("scale", "likely cause (scale): It is small."), ("open", "no cause found")):
         monkeypatch.setattr(ledger_module, "causes", lambda k=kind: _causes([CAUSE | {"kind": k}]))
         failed = claims.judge("dg_vae", results({(VAE, "kl"): 3.0})).set_index("id")
         assert text in failed.loc["dg_vae.1", "note"]
         held = claims.judge("dg_vae", results()).set_index("id")
         assert text not in held.loc["dg_vae.1", "note"]
+        undecided = claims.judge("dg_vae", results(seeds=1)).set_index("id")
+        assert undecided.loc["dg_vae.1", "verdict"] == "inconclusive"
+        assert text in undecided.loc["dg_vae.1", "note"]
+        assert "attempts" not in undecided.loc["dg_vae.1", "note"]
 
 
 def test_every_settled_failure_has_its_cause() -> None:

@@ -163,6 +163,16 @@ def test_synthetic_text(edits: Edits, expected: str) -> None:
     assert verdict(13, plane(edits)) == expected
 
 
+def test_where_bn_has_not_all_units_du_must_still_have_fewer() -> None:
+    """Units less than D are not enough: the paper's order is DU-VAE < BN-VAE = D."""
+    table = results({(BN(0.5), "au"): 18.0, (DU(0.5, 0.9), "au"): 17.0, (MAIN, "au"): 18.0})
+    found = claims.checks("du_vae", table).set_index(["id", "check"])["verdict"]["du_vae.3"]
+    assert found[f"D - AU of {MAIN}"] == "reproduced"
+    assert found[f"AU of {BN(0.5)} less {MAIN}"] == "not reproduced"
+    assert found[f"AU of {BN(0.5)} less {DU(0.5, 0.9)}"] == "reproduced"
+    assert found[f"AU of {BN(0.6)} less {DU(0.6, 0.8)}"] == "reproduced"
+
+
 def test_one_curve_in_eight_that_turns_is_direction_only() -> None:
     turned = results({(DU(0.4, 0.7), "kl"): 1.0})
     assert verdict(5, turned) == "direction only"

@@ -1,4 +1,4 @@
-"""What was tried to make failing claims hold, and what their failures are likely due to."""
+"""What was tried to make failing claims hold, and what failures and open verdicts are due to."""
 
 import re
 from importlib.resources import files
@@ -46,7 +46,7 @@ def attempts() -> pd.DataFrame:
 
 
 def causes() -> pd.DataFrame:
-    """The likely causes of failing claims: claim, data, profile, kind, why.
+    """The likely causes of failing and of inconclusive claims: claim, data, profile, kind, why.
 
     The kind is one of `KINDS`: the smaller scale, the data, how something is measured, a misprint,
     the method itself, or that nothing tried points to one.

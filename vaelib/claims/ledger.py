@@ -227,8 +227,9 @@ def _notes(case: Case, tried: pd.DataFrame, why: pd.DataFrame) -> Iterator[str]:
     yield from _grid_notes(case)
     if case.deciding is not None and case.claim.scope == "data":
         yield from _print_notes(case, case.deciding)
-    if case.verdict == Verdict.NOT_REPRODUCED:
+    if case.verdict in (Verdict.NOT_REPRODUCED, Verdict.INCONCLUSIVE):
         yield from _cause_notes(case, why)
+    if case.verdict == Verdict.NOT_REPRODUCED:
         yield _attempt_note(case, tried)
 
 
