@@ -261,3 +261,16 @@ def test_a_backbone_for_other_data_is_refused() -> None:
         resolve("skip", data="grammar", profile="smoke", backbone="gru")
     with pytest.raises(VaelibError, match="LSTMEncoder reads padding as text"):
         resolve("vae", data="grammar", profile="smoke", batching="mixed")
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [("FB(0.1)", "free_bits"), ("DU-VAE (0.5, 0.9)", "du"), ("BN-VAE(0.6)", "bn")],
+)
+def test_a_name_with_its_setting_says_how_both_are_given(name: str, method: str) -> None:
+    with pytest.raises(UnknownName) as caught:
+        METHODS.canonical(name)
+    said = (
+        f"{name!r} is the method {method!r} with a setting: give the setting apart, as NAME=VALUE."
+    )
+    assert str(caught.value) == said

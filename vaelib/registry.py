@@ -95,6 +95,10 @@ class Registry(Mapping[str, T], Generic[T]):
                     return alike.pop()
             if note := self._notes.get(_plain(name)):
                 raise UnknownName(f"{name!r} is no {self.what} of its own: {note}.")
+            bare, _, setting = name.partition("(")
+            if setting and bare.strip() in self:
+                known = f"the {self.what} {self.canonical(bare.strip())!r} with a setting"
+                raise UnknownName(f"{name!r} is {known}: give the setting apart, as NAME=VALUE.")
         near = {_plain(known): to for known, to in everyone.items()}
         return check_name(name, self._entries, self.what, also=self._aliases | near)
 
