@@ -1,13 +1,17 @@
 """The toy: the protocol's settings, the same numbers twice, and what five seeds must show."""
 
 import math
+import sys
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
 from vaelib.build import build
 from vaelib.claims import judge
 from vaelib.errors import VaelibError
+from vaelib.store import Store
 from vaelib.studies import Study
 from vaelib.toy import (
     BATCH,
@@ -19,6 +23,7 @@ from vaelib.toy import (
     STEPS,
     Snapshot,
     Toy,
+    kept_toy,
     measure,
     toy,
     toy_config,
@@ -176,3 +181,37 @@ def test_one_method_and_one_seed_need_no_list() -> None:
     both = toy(["dg"], seeds=iter([0]), steps=2, every=1)
     assert one.results.equals(both.results)
     assert list(one.results["method"]) == ["dg"]
+
+
+def test_a_toy_is_trained_once_and_then_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path / "runs")
+    first = kept_toy(seeds=[3, 1], steps=2, every=1, store=store)
+    assert store.entries() == []
+    assert store.unfinished() == []
+    module = sys.modules["vaelib.toy"]
+    monkeypatch.setattr(module, "build", None)  # nothing can be trained any more
+    again = kept_toy(seeds=[3, 1], steps=2, every=1, store=store)
+    pd.testing.assert_frame_equal(again.results, first.results)
+    assert len(again.snapshots) == len(METHODS) * 2 * 2
+    for one, two in zip(first.snapshots, again.snapshots, strict=True):
+        assert (one.method, one.seed, one.step) == (two.method, two.seed, two.step)
+        assert torch.equal(one.mu, two.mu)
+        assert torch.equal(one.logvar, two.logvar)
+    with pytest.raises(TypeError):  # other steps are another toy
+        kept_toy(seeds=[3, 1], steps=4, every=2, store=store)
+
+
+def test_a_kept_toy_that_was_damaged_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path / "runs")
+    kept_toy(seeds=[0], steps=1, every=1, store=store)
+    (path,) = store.root.glob("toy-*.npz")
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(VaelibError, match="cannot read .*; delete it and the run is made again"):
+        kept_toy(seeds=[0], steps=1, every=1, store=store)
+
+
+def test_a_store_that_cannot_be_written_to_keeps_no_toy(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    assert len(kept_toy(seeds=[0], steps=1, every=1, store=Store(tmp_path / "runs")).results) == 5

@@ -38,7 +38,7 @@ from vaelib.progress import unfinished
 from vaelib.run import Run
 from vaelib.store import Store
 from vaelib.studies import Study, declaration, papers
-from vaelib.toy import toy
+from vaelib.toy import kept_toy
 
 Row = dict[str, Any]
 SHOWN = ("nll_iw500", "kl", "mi_global", "au", "cu_pq", "prior_ll", "post_ll")
@@ -260,7 +260,7 @@ def coverage(study: Study) -> list[Row]:
 
 def claims(paper: str | None, profile: str, data: list[str] | None, with_toy: bool) -> list[Row]:
     """The ledger of one paper, or of all that have claims."""
-    points = toy().results if with_toy else None
+    points = kept_toy().results if with_toy else None
     chosen = list(CLAIMING) if paper is None else [paper]
     frames = [Study(name, profile, data=data).claims(toy=points) for name in chosen]
     return [row for frame in frames for row in frame[list(CLAIM_COLUMNS)].to_dict("records")]

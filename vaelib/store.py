@@ -159,7 +159,7 @@ def read_arrays(path: Path, *needed: str) -> dict[str, np.ndarray]:
     """
     check(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         kinds, rows = {a.dtype.kind for a in arrays.values()}, {len(a) for a in arrays.values()}
         if not kinds <= {*"fiu"} or len(rows) != 1 or not {*needed} <= {*arrays}:

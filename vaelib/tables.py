@@ -183,10 +183,7 @@ def verdicts(study: Study, item: str, toy: pd.DataFrame | None = None) -> pd.Dat
     ids = [f"{study.paper}.{number}" for number in study.item(item).get("claims", [])]
     if not ids:
         return pd.DataFrame(columns=["claim", "statement"])
-    where: dict[str, Any] = {"data": study.data, "seeds": study.seeds, "store": study.store}
-    if study.wanted is not None:
-        study = Study(study.paper, study.profile, **where, **study.overrides)
-    ledger = study.claims(toy).replace({"data": {"": "no runs yet"}})
+    ledger = study.whole.claims(toy).replace({"data": {"": "no runs yet"}})
     words = ledger[ledger["id"].isin(ids)].copy()
     words.loc[words["note"].str.contains("(provisional", regex=False), "verdict"] += (
         " (provisional)"

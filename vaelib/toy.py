@@ -5,11 +5,14 @@ variances, and the decoder has to name the point that z came from. What a regula
 posteriors can then be watched in two dimensions, in seconds.
 """
 
+import contextlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -17,10 +20,12 @@ from torch import Tensor
 from vaelib.build import Built, build, resolve
 from vaelib.config import Config, listed
 from vaelib.decoders import CategoricalDecoder
+from vaelib.digest import code_digest
 from vaelib.distributions import diagonal_normal, mean_logvar, rsample
 from vaelib.errors import VaelibError, check_name
 from vaelib.layers import make_generator
 from vaelib.metrics import kl_normal, mutual_information, unit_divergences
+from vaelib.store import Store, default_store, read_arrays, write_arrays
 from vaelib.strategies import Joint
 from vaelib.train import machine
 
@@ -112,6 +117,49 @@ def toy(
                 snapshots += train(built, config, steps, every)
                 rows.append({"method": method, "seed": seed, **measure(built, config)})
     return Toy(pd.DataFrame(rows), snapshots)
+
+
+def kept_toy(
+    seeds: Sequence[int] = SEEDS, steps: int = STEPS, every: int = EVERY, store: Store | None = None
+) -> Toy:
+    """`toy` of all methods, made once by the same code: later it is read from the store.
+
+    Args:
+        seeds, steps, every: As of `toy`.
+        store: Where it is kept, in a file beside the runs; by default that of this process.
+
+    Raises:
+        VaelibError: As of `toy`; or the file was damaged.
+    """
+    asked = f"{list(seeds)}, {steps} steps, {every}"
+    path = (store or default_store()).root / f"toy-{code_digest([toy], asked)}.npz"
+    if path.is_file():
+        return _read(path)
+    made = toy(METHODS, seeds, steps, every)
+    with contextlib.suppress(VaelibError, OSError):  # what is not kept only takes its time again
+        write_arrays(path, _arrays(made))
+    return made
+
+
+def _arrays(made: Toy) -> dict[str, np.ndarray]:
+    """A row a snapshot; of all snapshots of a training the same results."""
+    at = pd.DataFrame({"method": s.method, "seed": s.seed, "step": s.step} for s in made.snapshots)
+    rows = at.merge(made.results, on=["method", "seed"])
+    rows["method"] = rows["method"].map(METHODS.index)
+    means, logs = (torch.stack([getattr(s, n) for s in made.snapshots]) for n in ("mu", "logvar"))
+    columns = {str(name): rows[name].to_numpy() for name in rows}
+    return columns | {"mu": means.numpy(), "logvar": logs.numpy()}
+
+
+def _read(path: Path) -> Toy:
+    arrays = read_arrays(path, "method", "seed", "step", "mu", "logvar")
+    tensors = {name: torch.from_numpy(arrays.pop(name)) for name in ("mu", "logvar")}
+    rows = pd.DataFrame(arrays)
+    rows["method"] = [METHODS[int(place)] for place in rows["method"]]
+    places = rows[["method", "seed", "step"]].itertuples(index=False)
+    each = zip(places, tensors["mu"], tensors["logvar"], strict=True)
+    results = rows.drop(columns="step").drop_duplicates(["method", "seed"], ignore_index=True)
+    return Toy(results, [Snapshot(*place, mu, logvar) for place, mu, logvar in each])
 
 
 def toy_config(method: str, seed: int = 0) -> Config:

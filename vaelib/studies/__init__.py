@@ -21,6 +21,7 @@ from vaelib.errors import VaelibError, check_name
 from vaelib.published import published
 from vaelib.run import Run, key_of
 from vaelib.store import Entry, Store, default_store
+from vaelib.studies.summary import summary
 
 Panel = tuple[str, np.ndarray, np.ndarray]
 _RUN_KEYS = ("label", "family", "method", "sweep", "total_for_latent", "on", "only")
@@ -228,7 +229,7 @@ class Study:
 
     def refresh(self) -> "Study":
         """Look at the store again, as after a sweep."""
-        for known in ("_index", "found", "_results"):
+        for known in ("_index", "found", "_results", "_ledger", "whole"):
             self.__dict__.pop(known, None)
         return self
 
@@ -284,7 +285,7 @@ class Study:
         results = results[results["data"].eq(data)] if data is not None else results
         for _, group in results.groupby(["data", "label"], sort=False):
             if group["label"].iloc[0] in labels:
-                rows += [_summary(group, item, column) for column in item["columns"]]
+                rows += [summary(group, item, column) for column in item["columns"]]
         return pd.DataFrame(rows)
 
     def compare(self, name: str, data: str | None = None) -> pd.DataFrame:
@@ -351,6 +352,14 @@ class Study:
             (x, found[x]["mu"], found[x]["logvar"]) for x in order if "logvar" in found.get(x, ())
         ]
 
+    @cached_property
+    def whole(self) -> "Study":
+        """The same study with all its rows; itself where it is not restricted to some."""
+        if self.wanted is None:
+            return self
+        where: dict[str, Any] = {"data": self.data, "seeds": self.seeds, "store": self.store}
+        return Study(self.paper, self.profile, **where, **self.overrides)
+
     def declared(self) -> dict[tuple[str, str], list[str]]:
         """(profile, data) -> labels planned, for the ledger."""
         plans = self.planned()
@@ -361,7 +370,13 @@ class Study:
 
     def claims(self, toy: pd.DataFrame | None = None) -> pd.DataFrame:
         """The verdict on every claim of the paper, one row a claim and data set."""
+        if toy is None:
+            return self._ledger.copy()
         return judge(self.paper, self.results(), toy=toy, declared=self.declared())
+
+    @cached_property
+    def _ledger(self) -> pd.DataFrame:
+        return judge(self.paper, self.results(), declared=self.declared())
 
     def checks(self, toy: pd.DataFrame | None = None) -> pd.DataFrame:
         """Every single check behind the verdicts."""
@@ -377,23 +392,3 @@ def _row(plan: Planned, run: Run) -> dict[str, Any]:
     row = {k: about[k] for k in ("label", "family", "method", "value", "data", "profile", "seed")}
     sizes = {"latent_dim": run.config.latent_dim, "test_size": run.provenance["test_size"]}
     return row | {"stale": run.stale, **sizes, **run.metrics}
-
-
-def _summary(group: pd.DataFrame, item: dict[str, Any], column: str) -> dict[str, Any]:
-    """One number of an item over the seeds of a label on one data set."""
-    metric, first, wanted = item["columns"][column], group.iloc[0], item.get("percent", False)
-    percent = wanted is True or (isinstance(wanted, list) and column in wanted)
-    values = group.reindex(columns=[metric])[metric].astype(float) * (100.0 if percent else 1.0)
-    return {
-        "data": first["data"],
-        "label": first["label"],
-        "family": first["family"],
-        "value": first["value"],
-        "column": column,
-        "metric": metric,
-        "percent": percent,
-        "mean": values.mean(),
-        "sd": values.std(ddof=1),
-        "seeds": int(values.notna().sum()),
-        "stale": bool(group["stale"].any()),
-    }
