@@ -3,7 +3,7 @@
 #   TORCH_ARGS="..."      more arguments for the installation of torch, such as another index
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup book serve reproduce test test-fast test-slurm lint types format unit smoke nbval site bench clean
+.PHONY: help setup book serve reproduce test test-fast test-slurm fuzz lint types format unit smoke nbval site bench clean
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,6 +11,7 @@ READY := $(VENV)/.ready
 PROFILE ?= laptop
 PAPER ?= dg_vae
 JOBS ?= 2
+SECONDS := $(or $(SECONDS),60)
 TORCH_ARGS ?=
 SUPPORTED := (3, 11) <= sys.version_info[:2] <= (3, 13)
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -64,6 +65,11 @@ test-slurm: setup  ## run a small study through a real Slurm, on a node made for
 	@$(BIN)/python -m pip install -q -c "$$(ls constraints/py$$($(BIN)/python -c \
 		'import sys; print("%d%d" % sys.version_info[:2])').txt)" dask-jobqueue
 	@$(PYTEST) tests/test_slurm.py -m slurm
+
+# Needs a wheel of atheris for this Python. Libraries of its own, so that the pinned ones stay.
+fuzz: setup  ## grow bad inputs of every parser by coverage (SECONDS=60 each)
+	@$(BIN)/python -m pip install -q --no-deps --target _build/atheris atheris==3.0.0
+	@$(TEST_ENV) PYTHONPATH=_build/atheris:tests $(BIN)/python tests/fuzz_coverage.py $(SECONDS)
 
 lint: setup  ## check the style
 	@echo "==> style"
