@@ -422,3 +422,10 @@ def test_sentences_in_a_table_are_not_squeezed() -> None:
     html = page._repr_html_()
     assert (html.count('<td class="long">'), html.count('<td class="text">')) == (1, 1)
     assert "<td>short</td>" in html
+
+
+def test_the_name_of_the_columns_is_no_column() -> None:
+    table = pd.DataFrame([[1, 2]], columns=pd.Index(["a", "b"], name="metric"))
+    shown = tables.show(table)
+    assert "metric" not in shown._repr_html_() + repr(shown)
+    assert table.columns.name == "metric"

@@ -226,7 +226,7 @@ class Shown:
         What it holds is data: escaped, and of a class in which no formula is looked for.
         """
         body = _words(self.table).to_html(border=0, index=False)
-        for least, kind in ((200, "text"), (40, "long")):  # columns the style does not squeeze
+        for least, kind in ((200, "text"), (30, "long")):  # columns the style does not squeeze
             body = re.sub(rf"<td>(?=[^<]{{{least}}})", f'<td class="{kind}">', body)
         head = f"<caption>{_html(self.caption)}</caption>" if self.caption else ""
         body = body.replace("<thead>", f"{head}<thead>", 1)
@@ -299,7 +299,7 @@ def _absent(labels: list[str], compared: pd.DataFrame) -> list[str]:
 
 def _words(table: pd.DataFrame) -> pd.DataFrame:
     """All cells and heads as text: four digits of a number, a dash for none."""
-    words = flattened(table).map(_word)
+    words = flattened(table).map(_word).rename_axis(columns=None)  # else a column of its own
     return words.rename(columns=lambda name: visible(str(name)))
 
 
