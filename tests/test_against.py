@@ -121,7 +121,7 @@ def test_the_table_says_what_the_picture_shows(store: Store) -> None:
     assert "Settings that differ: epochs: 12 published, 1 here." in shown.notes
     check_fits(picture)
     check_ink(picture)
-    heads = list(dict.fromkeys(shown.table[""]))
+    heads = list(dict.fromkeys(shown.table["quantity"]))
     assert [a.get_title() for a in picture.axes if a.axison] == heads
     assert "this run" in words(picture)
     for axes in picture.axes:

@@ -165,7 +165,8 @@ def show(study: Study) -> list[Any]:
 
 def _table(compared: pd.DataFrame) -> tables.Shown:
     """`compare` in words, a metric with the same decimals throughout."""
-    shown = compared[["data", "label", "column"]].rename(columns={"label": "model", "column": ""})
+    heads = {"data": "data", "label": "model", "column": "quantity"}
+    shown = compared[list(heads)].rename(columns=heads)
     for name in ("published", "here", "difference", "tolerance"):
         shown[name] = ""
         for metric, rows in compared.groupby("metric", sort=False):
