@@ -5,7 +5,6 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torch.func import grad, vmap
 
 from vaelib.objectives.critic import dual_bound
 
@@ -86,13 +85,9 @@ def batch_gradients(x: Tensor, z: Tensor, log_xi: Tensor, weight: float = WEIGHT
         log_xi: log xi [R]; no gradient passes through it.
         weight: w.
     """
-
-    def bound(w: Tensor, own: Tensor, others: Tensor, slope: Tensor) -> Tensor:
-        return dual_bound(w * own, w * others, slope)
-
-    at = torch.tensor(weight, dtype=x.dtype)
-    each = vmap(grad(bound), in_dims=(None, 0, 0, 0))
-    return each(at, x * z, x * z.roll(1, 1), log_xi)
+    w = torch.full_like(log_xi, weight)[:, None].requires_grad_()
+    bounds = dual_bound(w * x * z, w * x * z.roll(1, 1), log_xi[:, None])
+    return torch.autograd.grad(bounds.sum(), w)[0][:, 0]
 
 
 def batch_log_slopes(x: Tensor, z: Tensor, weight: float = WEIGHT) -> Tensor:

@@ -9,7 +9,6 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import torch
-from scipy import ndimage
 
 from vaelib.config import Config
 from vaelib.data import DATASETS, available, load
@@ -138,6 +137,8 @@ def maxima(density: np.ndarray, prominence: float = PROMINENCE) -> int:
     Returns:
         The number of hills, 1 or more.
     """
+    from scipy import ndimage
+
     whole = np.asarray(density, float)
     depth, touching = prominence * whole.max(), np.ones((3, 3))
     tops = whole == ndimage.maximum_filter(whole, 3, mode="nearest")

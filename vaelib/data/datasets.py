@@ -1,7 +1,7 @@
 """The data sets by id, and `load`."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -340,17 +340,23 @@ def available(id: str) -> bool:
     return all(find_locally(source) is not None for source in spec.sources.values())
 
 
-def statistics_table() -> list[dict[str, Any]]:
+def statistics_table(ids: Iterable[str] | None = None) -> list[dict[str, Any]]:
     """What `vaelib datasets` prints: each data set's statistics beside the published ones.
 
     Nothing is downloaded; a data set whose files are absent or unreadable is listed as such.
+
+    Args:
+        ids: The data sets, by id; None is all of them.
 
     Returns:
         A row a data set: id, title, kind, available, splits (sentences by name), statistics and
         published (columns of `Corpus.statistics`; empty where unknown), source, licence, note,
         and problem (why it is not available, else empty).
+
+    Raises:
+        VaelibError: There is no such data set.
     """
-    return [_row(spec) for spec in DATASETS.values()]
+    return [_row(DATASETS[id]) for id in (DATASETS if ids is None else ids)]
 
 
 def _row(spec: DatasetSpec) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogFormatter, NullFormatter
@@ -90,6 +89,8 @@ def setting_maps(
 
 def _heat(axes: Axes, wide: pd.DataFrame, title: str) -> None:
     """Dark is low; numbers in the cells, the smallest gamma at the foot."""
+    import seaborn as sns  # a second that most pages save
+
     places = 1 if wide.abs().max().max() >= 100 else 2
     sns.heatmap(
         wide,

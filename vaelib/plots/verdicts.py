@@ -1,7 +1,6 @@
 """The ledger at a glance."""
 
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 
@@ -27,6 +26,8 @@ def verdict_map(claims: pd.DataFrame) -> Picture:
     Args:
         claims: A ledger as of `Study.claims`.
     """
+    import seaborn as sns  # a second that most pages save
+
     order = list(SHADES)
     table = claims.assign(place=claims["verdict"].astype(str).map(order.index))
     wide = table.pivot_table(index="id", columns="data", values="place", sort=False)
