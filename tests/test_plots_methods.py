@@ -1,6 +1,7 @@
 """Pictures and tables of many methods side by side."""
 
 import math
+from inspect import isfunction, signature
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from plot_helpers import check_fits, check_ink
 
 from vaelib import pages_across as pages
-from vaelib import tables
+from vaelib import plots, tables
 from vaelib.plots import ESTIMATORS, Picture, estimator_panels, method_dots, rate_distortion
 from vaelib.run import run_config
 from vaelib.store import Store
@@ -124,3 +125,24 @@ def test_costs_are_multiples_of_one_label_and_a_study_needs_no_claims(tmp_path: 
         *map(str, shown.table.index),
     }
     assert not any("Verdicts" in note for note in shown.notes)
+
+
+OF_RESULTS = [
+    name
+    for name, function in vars(plots).items()
+    if name in plots.__all__
+    and isfunction(function)
+    and "results" in signature(function).parameters
+]
+
+
+@pytest.mark.parametrize("name", OF_RESULTS)
+def test_a_study_without_a_run_is_drawn_as_such(name: str) -> None:
+    nothing = pd.DataFrame(columns=["label", "family", "data", "seed"])  # as of `Study.results`
+    more = {
+        "estimator_panels": {"test_size": 10},
+        "perplexity_planes": {"printed": {}},
+        "probe_curves": {"labels": ["VAE"]},
+    }
+    (axes,) = getattr(plots, name)(nothing, **more.get(name, {})).axes
+    assert [text.get_text() for text in axes.texts] == ["no runs yet"]
