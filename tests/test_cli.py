@@ -630,6 +630,13 @@ def test_export(made: Store, tmp_path: Path) -> None:
         assert path.read_bytes() == files[done.folder / path.name]
 
 
+def test_of_a_grid_the_posteriors_of_the_chosen_runs_alone_are_kept() -> None:
+    study, chosen = Study("du_vae", "paper"), ["BN-VAE(1.0), 2-D", "DU-VAE(1.0, 0.5), 2-D"]
+    assert len(study.labels_of("figure1")) > 20
+    assert export.drawn_labels(study, "figure1") == {"VAE", "Agg-VAE", *chosen}
+    assert export.drawn_labels(study, "figure2") == set(study.labels_of("figure2"))
+
+
 def test_export_prunes_only_what_is_superseded(made: Store, tmp_path: Path) -> None:
     folder = tmp_path / "results" / "dg_vae" / "smoke"
     _, run = smoke_study(made).found[0]

@@ -22,7 +22,7 @@ from vaelib.evaluate import evaluate
 from vaelib.metrics import METRICS
 from vaelib.run import Run, key_of, run_config
 from vaelib.store import Entry, Key, Store, atomic, json_text, read_arrays, read_json
-from vaelib.studies import Study
+from vaelib.studies import Study, grid
 from vaelib.train import machine
 
 LIMIT = 20_000_000  # bytes of all committed records together
@@ -119,7 +119,7 @@ def _contents(study: Study) -> dict[str, bytes]:
     first = min((plan.seed for plan in study.planned()), default=0)
     drawn: dict[str, set[str]] = {"first": set(), "every": set()}
     for item in study.about["item"]:
-        drawn.get(item.get("posteriors", ""), set()).update(study.labels_of(item["id"]))
+        drawn.get(item.get("posteriors", ""), set()).update(drawn_labels(study, item["id"]))
     contents = {}
     for plan, run in study.found:
         entry, earliest = run.entry, plan.seed == first
@@ -128,6 +128,14 @@ def _contents(study: Study) -> dict[str, bytes]:
         if wanted and entry.arrays_path is not None:
             contents[f"{entry.key}.npz"] = _half(entry.arrays_path)
     return contents
+
+
+def drawn_labels(study: Study, name: str) -> set[str]:
+    """Labels whose posteriors an item draws: of grids it chooses from, the chosen runs alone."""
+    shown, chosen = study.labels_of(name), study.item(name).get("chosen", [])
+    rows = [row for row in grid(study.paper) if row["label"] in shown]
+    searched = {row["family"] for row in rows if row["label"] in chosen}
+    return {row["label"] for row in rows if row["label"] in chosen or row["family"] not in searched}
 
 
 def _record(entry: Entry, *, steps: bool) -> bytes:
