@@ -68,6 +68,11 @@ def test_published_runs_are_nothing_to_compare(store: Store, capsys: Any) -> Non
     assert "All 4 runs of this page are the published ones" in capsys.readouterr().out
 
 
+def test_a_page_without_a_run_says_so(store: Store, capsys: Any) -> None:
+    assert against.show(opened(store, seeds=[9])) == []
+    assert capsys.readouterr().out.startswith("No run of this page is there")
+
+
 def test_a_run_made_again_is_new_only_where_a_number_is_another(store: Store) -> None:
     same = run_all(opened(store, seeds=[0]), NLL[0])
     assert [run.entry.folder is None for _, run in same.found] == [False, False]

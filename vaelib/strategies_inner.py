@@ -48,7 +48,7 @@ ENCODERS.add("none", NoEncoder)
 POSTERIORS.add("prior", PriorPosterior)
 recipe(
     "lm",
-    aliases=("LSTM-LM",),
+    aliases=("LSTM-LM", "language model"),
     title="LSTM-LM",
     paper="Mikolov et al. 2010; Qian & Cheung 2019",
     equation="VAE-MINE Section 5.2",
@@ -250,7 +250,7 @@ def twice_differentiable(wanted: bool = True) -> Iterator[None]:
 
 recipe(
     "sa",
-    aliases=("SA-VAE",),
+    aliases=("SA-VAE", "semi-amortised VAE", "semi-amortized VAE"),
     title="SA-VAE",
     paper="Kim et al. 2018",
     equation="Kim et al. 2018, Algorithm 1",

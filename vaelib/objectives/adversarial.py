@@ -59,7 +59,7 @@ class Adversarial(Term):
 
 recipe(
     "aae",
-    aliases=("AAE",),
+    aliases=("AAE", "adversarial autoencoder"),
     title="AAE",
     paper="Makhzani et al. 2015",
     equation="DG-VAE Appendix A",

@@ -73,7 +73,7 @@ class PosteriorDivergence(Term):
 
 recipe(
     "mae",
-    aliases=("MAE", "MPD", "MPD regularisation"),
+    aliases=("MAE", "MPD", "MPD regularisation", "MPD regularization"),
     title="MAE",
     paper="Ma et al. 2019",
     equation="DU-VAE Eq. 2; code of MAE",
