@@ -153,6 +153,22 @@ class Shared(Nudge):
         return every.mean().expand(len(every))
 
 
+class Running(Nudge):
+    def forward(self, outputs: Outputs, generator: torch.Generator) -> Tensor:
+        return super().forward(outputs, generator).cumsum(0)
+
+
+class InPlace(Nudge):
+    def forward(self, outputs: Outputs, generator: torch.Generator) -> Tensor:
+        outputs.z.mul_(2)
+        return super().forward(outputs, generator)
+
+
+class Failing(Nudge):
+    def forward(self, outputs: Outputs, generator: torch.Generator) -> Tensor:
+        return super().forward(outputs, generator) / (1 // 0)
+
+
 class NoGradient(Nudge):
     def forward(self, outputs: Outputs, generator: torch.Generator) -> Tensor:
         return (self.scale * outputs.z.detach().square()).sum(dim=1)
@@ -204,6 +220,9 @@ class HiddenBehind(Nudge):
         (HiddenState, "same generator gives different values"),
         (NotFinite, "not finite"),
         (Shared, "the other examples change a value"),
+        (Running, "the other examples change a value"),
+        (InPlace, "changes `outputs.z`, which other terms read, in place"),
+        (Failing, "it fails on a batch of text: integer division or modulo by zero"),
         (NoGradient, "no gradient reaches encoder"),
         (IdleParameter, "no gradient reaches scale"),
         (NotANumber, "a value is not finite"),

@@ -155,7 +155,8 @@ def check_term(name_or_class: str | type[Term], **options: Any) -> None:
     for mode in (False, True):
         model.train(mode)
         term.train(mode)
-        penalty = twice(lambda noise: term(model(x, noise), noise), what)
+        with _reading(what, f"a batch of {reads}"):
+            penalty = twice(lambda noise: _untouched(term, model(x, noise), noise, what), what)
         wanted = (SIZE,) if term.scope == "example" else ()
         require(penalty.shape == wanted, f"{what}: shape {tuple(penalty.shape)}, not {wanted}")
         if term.scope == "example" and not mode:
@@ -164,15 +165,31 @@ def check_term(name_or_class: str | type[Term], **options: Any) -> None:
     gradients_reach(penalty.sum(), what, inference, term)
 
 
+def _untouched(term: Term, outputs: Outputs, noise: torch.Generator, what: str) -> Tensor:
+    """A term's value, which leaves the forward pass as the other terms have to find it."""
+    shared = {name: held for name, held in vars(outputs).items() if isinstance(held, Tensor)}
+    before = {name: held.detach().clone() for name, held in shared.items()}
+    value = term(outputs, noise)
+    for name, held in before.items():
+        same = torch.equal(shared[name].detach(), held)
+        require(same, f"{what}: it changes `outputs.{name}`, which other terms read, in place")
+    return value
+
+
 def _is_its_own(model: VAE, term: Term, x: Tensor) -> bool:
-    """Whether the first example's value has no slope by what the encoder says of the others."""
+    """Whether the first and last value have no slope by what the encoder says of the others."""
     seen: list[Tensor] = []
     hook = model.encoder.register_forward_hook(lambda *call: seen.append(call[2]))
     noise = make_generator(0, "testing/own")
-    value = term(model(x, noise), noise)[0]
+    values = term(model(x, noise), noise)
     hook.remove()
-    slopes = torch.autograd.grad(value, seen[:1], allow_unused=True) if value.requires_grad else []
-    return not any(slope is not None and bool(slope[1:].any()) for slope in slopes)
+    if not values.requires_grad:
+        return True
+    for own, others in ((values[0], slice(1, None)), (values[-1], slice(None, -1))):
+        (slope,) = torch.autograd.grad(own, seen[:1], allow_unused=True, retain_graph=True)
+        if slope is not None and bool(slope[others].any()):
+            return False
+    return True
 
 
 def check_posterior(name_or_class: str | type[nn.Module], **options: Any) -> None:
