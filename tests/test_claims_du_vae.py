@@ -265,6 +265,7 @@ def test_the_best_of_figure_2_is_on_the_grid() -> None:
     for gamma, keep in ITEMS["figure2"]["best"].values():
         assert DU(gamma, keep) in {row["label"] for row in grid("du_vae")}
     assert set(ITEMS["figure1"]["chosen"]) <= {row["label"] for row in grid("du_vae")}
+    assert set(ITEMS["figure1"]["chosen"]) <= set(ITEMS["figure1"]["panels"])
 
 
 # ---- Proposition 1 ---------------------------------------------------------------------------

@@ -160,7 +160,7 @@ def test_the_numbers_of_the_citation_and_the_package_agree() -> None:
 
 
 # The design's mark is 5,000; CONTRIBUTING says why it is missed. It may shrink, not grow.
-MOST_CODE_LINES = 17_130
+MOST_CODE_LINES = 17_120
 
 
 def test_the_package_is_compact() -> None:

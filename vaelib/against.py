@@ -150,10 +150,9 @@ def show(study: Study) -> list[Any]:
     """
     total, new = len(study.found), len(new_runs(study))
     told, shown = f"{new} of {total} runs of this page are not in the published book", list[Any]()
-    if not total:
-        told = "No run of this page is there: there is nothing to compare"
-    elif not new:
-        told = f"All {total} runs of this page are the published ones: there is nothing to compare"
+    if not new:
+        told = f"All {total} runs of this page are the published ones"
+        told = f"{told if total else 'No run of this page is there'}: there is nothing to compare"
     elif (compared := compare(study)).empty:
         told += ", and nothing like them is"
     else:

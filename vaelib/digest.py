@@ -147,16 +147,12 @@ def _definition(place: Place) -> tuple[str, tuple[Place, ...]] | None:
     return "\n".join(_dump(node) for node in nodes), tuple(sorted(references))
 
 
-def reachable(roots: Iterable[Any]) -> dict[Place, str]:
-    """The package's definitions that `roots` (functions, classes) use: (module, name) -> code."""
-    return _reachable(_places(roots))
-
-
 def _places(roots: Iterable[Any]) -> tuple[Place, ...]:
     return tuple((root.__module__, root.__qualname__.split(".")[0]) for root in roots)
 
 
 def _reachable(places: Iterable[Place]) -> dict[Place, str]:
+    """The package's definitions that some places use: (module, name) -> code."""
     todo, seen = list(places), dict[Place, str]()
     while todo:
         place = todo.pop()

@@ -22,7 +22,7 @@ from vaelib.evaluate import evaluate
 from vaelib.metrics import METRICS
 from vaelib.run import Run, key_of, run_config
 from vaelib.store import Entry, Key, Store, atomic, json_text, read_arrays, read_json
-from vaelib.studies import Study, grid
+from vaelib.studies import Study
 from vaelib.train import machine
 
 LIMIT = 20_000_000  # bytes of all committed records together
@@ -131,11 +131,8 @@ def _contents(study: Study) -> dict[str, bytes]:
 
 
 def drawn_labels(study: Study, name: str) -> set[str]:
-    """Labels whose posteriors an item draws: of grids it chooses from, the chosen runs alone."""
-    shown, chosen = study.labels_of(name), study.item(name).get("chosen", [])
-    rows = [row for row in grid(study.paper) if row["label"] in shown]
-    searched = {row["family"] for row in rows if row["label"] in chosen}
-    return {row["label"] for row in rows if row["label"] in chosen or row["family"] not in searched}
+    """Labels whose posteriors an item draws: its panels, or else all that it shows."""
+    return set(study.item(name).get("panels", study.labels_of(name)))
 
 
 def _record(entry: Entry, *, steps: bool) -> bytes:

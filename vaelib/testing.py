@@ -117,7 +117,7 @@ def _make(part: Callable[..., Any], what: str, *sizes: Any, **options: Any) -> A
 
 
 @contextlib.contextmanager
-def _reading(what: str, told: str) -> Iterator[None]:
+def _reading(what: str, told: str, also: str = ", or give the check a batch x") -> Iterator[None]:
     """Say what a part was given, where it cannot read that."""
     try:
         yield
@@ -126,7 +126,7 @@ def _reading(what: str, told: str) -> Iterator[None]:
     except Exception as error:
         raise AssertionError(
             f"{what}: it fails on {told}: {error}; where it reads something else, its class says "
-            'so, as in `reads = "images"`, or the check is given a batch x'
+            f'so, as in `reads = "images"`{also}'
         ) from error
 
 
@@ -155,7 +155,7 @@ def check_term(name_or_class: str | type[Term], **options: Any) -> None:
     for mode in (False, True):
         model.train(mode)
         term.train(mode)
-        with _reading(what, f"a batch of {reads}"):
+        with _reading(what, reads, also=""):
             penalty = twice(lambda noise: _untouched(term, model(x, noise), noise, what), what)
         wanted = (SIZE,) if term.scope == "example" else ()
         require(penalty.shape == wanted, f"{what}: shape {tuple(penalty.shape)}, not {wanted}")
@@ -167,27 +167,24 @@ def check_term(name_or_class: str | type[Term], **options: Any) -> None:
 
 def _untouched(term: Term, outputs: Outputs, noise: torch.Generator, what: str) -> Tensor:
     """A term's value, which leaves the forward pass as the other terms have to find it."""
-    shared = {name: held for name, held in vars(outputs).items() if isinstance(held, Tensor)}
-    before = {name: held.detach().clone() for name, held in shared.items()}
+    shared = [(n, held, held.clone()) for n, held in vars(outputs).items() if torch.is_tensor(held)]
     value = term(outputs, noise)
-    for name, held in before.items():
-        same = torch.equal(shared[name].detach(), held)
+    for name, held, before in shared:
+        same = torch.equal(held, before)
         require(same, f"{what}: it changes `outputs.{name}`, which other terms read, in place")
     return value
 
 
 def _is_its_own(model: VAE, term: Term, x: Tensor) -> bool:
-    """Whether the first and last value have no slope by what the encoder says of the others."""
+    """Whether no value has a slope by what the encoder says of other examples."""
     seen: list[Tensor] = []
     hook = model.encoder.register_forward_hook(lambda *call: seen.append(call[2]))
     noise = make_generator(0, "testing/own")
     values = term(model(x, noise), noise)
     hook.remove()
-    if not values.requires_grad:
-        return True
-    for own, others in ((values[0], slice(1, None)), (values[-1], slice(None, -1))):
-        (slope,) = torch.autograd.grad(own, seen[:1], allow_unused=True, retain_graph=True)
-        if slope is not None and bool(slope[others].any()):
+    for own, value in enumerate(values if values.requires_grad else []):
+        (slope,) = torch.autograd.grad(value, seen[:1], allow_unused=True, retain_graph=True)
+        if slope is not None and bool(slope[torch.arange(len(values)) != own].any()):
             return False
     return True
 

@@ -175,8 +175,7 @@ def estimator_panels(results: pd.DataFrame, test_size: int, batch_size: int = 32
         test_size: N, of whose logarithm the estimates over the whole test set cannot pass.
         batch_size: The same for the estimate within a batch.
     """
-    known = results.reindex(columns=results.columns.union(["kl", *ESTIMATORS], sort=False))
-    rows = known.dropna(subset=["kl", "mi_global"])
+    rows = results.reindex(columns=["family", "kl", *ESTIMATORS]).dropna(subset=["kl", "mi_global"])
     if rows.empty:
         return style.blank()
     ceilings = dict.fromkeys(ESTIMATORS, float(np.log(test_size)))
